@@ -1,0 +1,118 @@
+"""What an agent and a world model are, to everything else in Oneiros.
+
+Shapes in this file: ``N`` environments stepped together, ``B`` sequences of ``T`` steps, ``H`` imagined steps.
+
+One **row** of experience holds everything that is known about time ``t`` of one environment:
+
+- the observation keys of ``obs_space`` (a bare observation has the key ``"obs"``),
+- ``reward`` (float32): what arriving at this observation paid; 0 on the first row of an episode,
+- ``is_first``: the row begins an episode; ``is_last``: it ends one; ``is_terminal``: it ends one because the
+  environment terminated, not because time ran out,
+- the action keys (``"action"``, or ``"action/<key>"`` for a Dict space): what was executed *after* seeing the
+  observation; zeros on a row with ``is_last``,
+- ``latent/<key>``: what the agent asked to be kept with the step (``Agent.latent_fields``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from gymnasium import spaces
+from torch import Tensor
+
+SpaceDict = Mapping[str, spaces.Space[Any]]
+"""Flat: keys are paths (``"camera/left"``), values are Box, Discrete, MultiDiscrete or MultiBinary. Box actions are
+normalised to [-1, 1] before an agent sees them."""
+
+Tensors = dict[str, Tensor]
+Mode = Literal["train", "eval"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One entry of a row: its shape without leading axes, and the dtype it is stored in."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+class UnsupportedSpace(ValueError):
+    """An observation or action space that this algorithm cannot serve; the message names it and the choices."""
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """What an env runner needs: it acts, carries a recurrent state, and takes new weights."""
+
+    latent_fields: Mapping[str, Field]
+    """What ``act`` returns to be stored with each row, without the ``latent/`` prefix."""
+
+    def initial_state(self, batch: int) -> Tensors:
+        """The recurrent state before the first step, each entry ``(N, ...)``."""
+
+    def act(
+        self, obs: Mapping[str, Tensor], is_first: Tensor, state: Tensors, mode: Mode = "train"
+    ) -> tuple[Tensors, Tensors, Tensors]:
+        """Choose actions for ``N`` environments.
+
+        ``obs`` entries are ``(N, ...)`` in the space's dtype, ``is_first`` is ``(N,)`` bool. Returns the action
+        (``"action"`` or ``"action/<key>"``, ``(N, ...)``: int64 for discrete spaces, float32 in [-1, 1] for boxes),
+        the next recurrent state, and the latents to store with this row. The state remembers the action just
+        returned, so a caller passes it back unchanged.
+        """
+
+    def load_policy_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the weights that ``Agent.policy_state`` returned, from this or another process."""
+
+
+@runtime_checkable
+class Agent(Policy, Protocol):
+    """Learns behaviour from sequences of rows.
+
+    Constructed as ``AgentClass(config, obs_space, action_space, device="cpu", seed=0, role="learner")``;
+    ``role="policy"`` builds only what ``act`` needs.
+    """
+
+    def update(self, batch: Mapping[str, Tensor]) -> tuple[Tensors, Tensors]:
+        """Take one optimiser step on ``(B, T + context, ...)`` rows.
+
+        Returns metrics (scalars that stay on the device: reading one waits for the update) and the refreshed
+        latents, ``(B, T, ...)`` in the stored dtypes, to be written back over the rows ``[:, context:]``.
+        """
+
+    def report(self, batch: Mapping[str, Tensor]) -> Tensors:
+        """Open-loop predictions of ``(B, T + context, ...)`` rows.
+
+        For every image key ``k``, ``"openloop/k"`` is a uint8 video ``(T, height, width, 3)`` of truth, model and
+        error; scalars measure the prediction error.
+        """
+
+    def policy_state(self) -> Tensors:
+        """The weights that acting needs, on the CPU."""
+
+    def state_dict(self) -> Tensors:
+        """Everything that training needs to go on exactly: parameters, optimiser, normalisers, counters, generators."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what ``state_dict`` returned; raises ``ValueError`` naming the first entry that does not fit."""
+
+
+class WorldModel(Protocol):
+    """Predicts. Planners, dream environments, video prediction and model evaluation use only this."""
+
+    def observe(
+        self, obs: Mapping[str, Tensor], action: Mapping[str, Tensor], is_first: Tensor, state: Tensors
+    ) -> tuple[Tensors, Tensors]:
+        """Filter real sequences: ``(B, T, ...)`` observations and the actions that *preceded* them.
+
+        Returns the last state ``(B, ...)`` and the latents ``(B, T, ...)``.
+        """
+
+    def imagine(self, state: Tensors, action: Mapping[str, Tensor]) -> tuple[Tensors, Tensors]:
+        """Roll ``(B, ...)`` latents forward under given actions ``(B, H, ...)``; returns as ``observe`` does."""
+
+    def predict(self, latents: Tensors) -> Tensors:
+        """Decode latents ``(..., )`` to observations, ``"reward"`` and ``"continue"`` (a probability)."""
