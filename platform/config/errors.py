@@ -37,7 +37,7 @@ def explain(error: ValidationError, prefix: str = "", origins: Mapping[str, str]
     first = problems[0]
     key = _dotted(first["loc"], prefix)
     sentence = f"{key} {_complaint(first)}" if key else _complaint(first)
-    if origin := _origin(key, origins or {}):
+    if first["loc"] and (origin := _origin(key, origins or {})):
         sentence += f" (set by {origin})"
     others = sorted({_dotted(problem["loc"], prefix) for problem in problems[1:]} - {key, ""})
     if others:
