@@ -1,0 +1,1 @@
+"""RLlib around the training core: configs, algorithms, env runners and learners."""
