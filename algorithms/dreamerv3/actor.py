@@ -1,0 +1,159 @@
+"""The actor: one distribution for each component of the action, from one linear layer.
+
+Actions travel through the model as flat vectors ``(N, A)``: one-hots of discrete components, then continuous values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from oneiros.algorithms.contract import Field, SpaceDict, Tensors, UnsupportedSpace
+from oneiros.algorithms.dreamerv3.encoder_decoder import class_counts, one_hots
+from oneiros.algorithms.nn.distributions import bounded_normal, normal_entropy, normal_log_prob
+from oneiros.algorithms.nn.layers import MLP
+
+ACTION_MASK = "action_mask"
+MASKED = -1e9
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What one action is sampled with: ``uniform`` ``(N, discrete components)`` and ``normal`` ``(N, continuous)``."""
+
+    uniform: Tensor
+    normal: Tensor
+
+
+class ActionLayout:
+    """Where each component of the action lies in the flat vector."""
+
+    def __init__(self, action_space: SpaceDict):
+        self.space = dict(sorted(action_space.items()))
+        self.counts: dict[str, list[int]] = {}
+        self.continuous: dict[str, int] = {}
+        for key, space in self.space.items():
+            if counts := class_counts(space):
+                self.counts[key] = counts
+            elif isinstance(space, spaces.Box):
+                self.continuous[key] = int(np.prod(space.shape or (1,)))
+            else:
+                raise UnsupportedSpace(
+                    f"Action '{key}' is {space}, which DreamerV3 cannot produce; it serves Discrete, MultiDiscrete and "
+                    "Box actions, and Dicts of these."
+                )
+        self.classes = [n for counts in self.counts.values() for n in counts]
+        self.discrete_width = sum(self.classes)
+        self.continuous_width = sum(self.continuous.values())
+        self.width = self.discrete_width + self.continuous_width
+
+    def flatten(self, action: Mapping[str, Tensor]) -> Tensor:
+        """Replay's actions ``(N, ...)`` a key, as flat float32 vectors ``(N, A)``."""
+        parts = [one_hots(action[k], counts) for k, counts in self.counts.items()]
+        parts += [action[k].float().reshape(action[k].shape[0], -1) for k in self.continuous]
+        return torch.cat(parts, -1)
+
+    def unflatten(self, flat: Tensor) -> Tensors:
+        """Flat vectors ``(N, A)`` as actions: int64 classes, float32 values clipped to [-1, 1]."""
+        action: Tensors = {}
+        start = 0
+        for key, counts in self.counts.items():
+            index = [part.argmax(-1) for part in flat[:, start : start + sum(counts)].split(counts, -1)]
+            action[key] = torch.stack(index, -1).view(-1, *(self.space[key].shape or ()))
+            start += sum(counts)
+        for key, width in self.continuous.items():
+            value = flat[:, start : start + width].float().clamp(-1, 1)
+            action[key] = value.reshape(-1, *(self.space[key].shape or ()))
+            start += width
+        return action
+
+    def fields(self) -> dict[str, Field]:
+        """How replay stores each action key."""
+        fields = {}
+        for key, space in self.space.items():
+            dtype = np.dtype(np.int32 if key in self.counts else np.float32)
+            fields[key] = Field(tuple(space.shape or ()), dtype)
+        return fields
+
+
+class Actor(nn.Module):
+    """``layers`` blocks, then logits of the discrete components and mean and deviation of the continuous ones."""
+
+    def __init__(self, inputs: int, layout: ActionLayout, layers: int, units: int, unimix: float, scale: float = 0.01):
+        super().__init__()
+        self.layout, self.unimix = layout, unimix
+        self.mlp = MLP(inputs, layers, units, layout.discrete_width + 2 * layout.continuous_width, scale)
+
+    def forward(self, feat: Tensor) -> Tensor:
+        """Return the parameters ``(N, P)`` of all distributions, float32."""
+        out: Tensor = self.mlp(feat)
+        return out.float()
+
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Noise:
+        """Draw noise for actions of leading ``shape``."""
+        device = generator.device
+        uniform = torch.rand(*shape, len(self.layout.classes), generator=generator, device=device)
+        normal = torch.randn(*shape, self.layout.continuous_width, generator=generator, device=device)
+        return Noise(uniform, normal)
+
+    def _split(self, params: Tensor, mask: Tensor | None) -> tuple[list[Tensor], Tensor, Tensor]:
+        layout = self.layout
+        logits, mean, std = params.split(
+            [layout.discrete_width, layout.continuous_width, layout.continuous_width], -1
+        )
+        probs = []
+        for part in logits.split(layout.classes, -1) if layout.classes else ():
+            if mask is not None and mask.shape[-1] == part.shape[-1]:
+                part = torch.where(mask > 0, part, MASKED)
+                uniform = mask / mask.sum(-1, keepdim=True)
+            else:
+                uniform = torch.full_like(part, 1 / part.shape[-1])
+            probs.append((1 - self.unimix) * torch.softmax(part, -1) + self.unimix * uniform)
+        mean, std = bounded_normal(mean, std)
+        return probs, mean, std
+
+    def sample(self, params: Tensor, noise: Noise, mask: Tensor | None = None) -> Tensor:
+        """Sample flat actions ``(N, A)`` without gradient; ``mask`` ``(N, n)`` is 1 where an action is legal."""
+        probs, mean, std = self._split(params, mask)
+        parts = []
+        for i, p in enumerate(probs):
+            reached = (p.cumsum(-1) > noise.uniform[:, i : i + 1]).to(p.dtype)
+            one_hot = torch.diff(reached, dim=-1, prepend=torch.zeros_like(reached[:, :1]))
+            # Rounding can leave the cumulative sum below the noise: fall back to the most likely class.
+            missed = 1 - one_hot.sum(-1, keepdim=True)
+            parts.append(one_hot + missed * torch.nn.functional.one_hot(p.argmax(-1), p.shape[-1]))
+        return torch.cat([*parts, mean + std * noise.normal], -1)
+
+    def mode(self, params: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The most likely flat actions ``(N, A)``."""
+        probs, mean, _ = self._split(params, mask)
+        best = [torch.nn.functional.one_hot(p.argmax(-1), p.shape[-1]).to(p.dtype) for p in probs]
+        return torch.cat([*best, mean], -1)
+
+    def log_prob(self, params: Tensor, action: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Log probability ``(N,)`` of flat actions, summed over components."""
+        probs, mean, std = self._split(params, mask)
+        discrete, continuous = action.split([self.layout.discrete_width, self.layout.continuous_width], -1)
+        total = normal_log_prob(mean, std, continuous).sum(-1)
+        for p, chosen in zip(probs, discrete.split(self.layout.classes, -1) if probs else (), strict=True):
+            total = total + (p.clamp(min=1e-20).log() * chosen).sum(-1)
+        return total
+
+    def entropy(self, params: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Entropy ``(N,)`` in nats, summed over components."""
+        probs, _, std = self._split(params, mask)
+        total = normal_entropy(std).sum(-1)
+        for p in probs:
+            total = total - (p * p.clamp(min=1e-20).log()).sum(-1)
+        return total
+
+    def max_entropy(self) -> float:
+        """Entropy of the widest policy, the scale of the ``randomness`` metric."""
+        gaussian = 0.5 + 0.5 * math.log(2 * math.pi)
+        return sum(math.log(n) for n in self.layout.classes) + gaussian * self.layout.continuous_width

@@ -1,0 +1,367 @@
+"""DreamerV3 (Hafner et al., Nature 2025): a world model from replay, a policy from imagination.
+
+Shapes: ``B`` sequences of ``T`` replayed steps, ``N = T * B`` rows with time first, ``H`` imagined steps, ``F`` the width
+of a feature, ``A`` the flat action width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import resources
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from oneiros.algorithms.contract import Field, Mode, SpaceDict, Tensors
+from oneiros.algorithms.dreamerv3.actor import ACTION_MASK, ActionLayout, Actor, Noise
+from oneiros.algorithms.dreamerv3.config import Hyperparameters
+from oneiros.algorithms.dreamerv3.openloop import open_loop
+from oneiros.algorithms.dreamerv3.returns import ReturnScale, lambda_return
+from oneiros.algorithms.dreamerv3.rssm import Latents
+from oneiros.algorithms.dreamerv3.world_model import WorldModel
+from oneiros.algorithms.nn.distributions import twohot_loss, twohot_mean
+from oneiros.algorithms.nn.laprop import LaProp
+from oneiros.algorithms.nn.layers import MLP
+from oneiros.algorithms.nn.precision import choose_compile, choose_precision
+from oneiros.algorithms.nn.weights import Weights
+
+
+class DreamerV3:
+    """The agent; see ``contract.Agent`` for what the methods promise.
+
+    Args:
+        config: hyperparameters.
+        obs_space, action_space: flat spaces (``contract.SpaceDict``).
+        device: where the model lives.
+        seed: of the initialisation and of every sample drawn here.
+        role: ``"policy"`` builds only what acting needs.
+
+    Raises:
+        UnsupportedSpace: for a space that it cannot serve.
+    """
+
+    Config = Hyperparameters
+    PRESETS = resources.files(__package__ or "oneiros.algorithms.dreamerv3") / "presets.yaml"
+
+    def __init__(
+        self,
+        config: Hyperparameters,
+        obs_space: SpaceDict,
+        action_space: SpaceDict,
+        device: str | torch.device = "cpu",
+        seed: int = 0,
+        role: Literal["learner", "policy"] = "learner",
+    ):
+        self.config, self.role, self.device = config, role, torch.device(device)
+        self.obs_space, self.action_space = dict(obs_space), dict(action_space)
+        self.layout = ActionLayout(action_space)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model = WorldModel(config, obs_space, self.layout)
+            units, feat = config.width("units"), self.model.features
+            self.actor = Actor(feat, self.layout, config.actor_layers, units, config.actor_unimix)
+            self.critic = MLP(feat, config.critic_layers, units, config.bins, scale=0.0)
+            self.slow_critic = MLP(feat, config.critic_layers, units, config.bins, scale=0.0)
+        self.slow_critic.load_state_dict(self.critic.state_dict())
+        self.act_generator = torch.Generator(self.device).manual_seed(seed + 1)
+        rssm = self.model.rssm
+        self.latent_fields = {
+            "deter": Field((rssm.deter,), np.dtype(np.float16)),
+            "stoch": Field((rssm.groups,), np.dtype(np.uint8)),
+        }
+        # Acting's weights come first, so that they are one slice of the buffer.
+        policy: list[nn.Module] = [self.model.encoder, rssm, self.actor]
+        for module in (self.model, self.actor, self.critic, self.slow_critic):
+            module.to(self.device)
+        if role == "policy":
+            self.weights = Weights(policy, torch.float32, trained=False)
+            self.policy_size = self.weights.flat.numel()
+            return
+        self.dtype = choose_precision(config.precision, self.device)
+        # Small recurrent steps gain nothing from bfloat16 on a CPU: the products are too small to pay for the casts.
+        small = self.device.type == "cpu" and rssm.deter <= 1024
+        self.scan_dtype = torch.float32 if small else self.dtype
+        heads = [self.model.decoder, self.model.reward, self.model.cont, self.critic]
+        heads += [self.model.mask] if self.model.mask is not None else []
+        self.policy_size = sum(p.numel() for m in policy for p in m.parameters())
+        self.weights = Weights([*policy, *heads], self.dtype)
+        self.slow_weights = Weights([self.slow_critic], self.dtype, trained=False)
+        self.optimiser = LaProp(
+            self.weights, config.learning_rate, config.warmup, config.clip, 1e-3, config.beta1, config.beta2, config.eps
+        )
+        self.return_scale = ReturnScale(config.return_rate).to(self.device)
+        self.generator = torch.Generator(self.device).manual_seed(seed + 2)
+        self.updates = torch.zeros((), dtype=torch.int64)
+        self.all_reduce: Callable[[Tensor], None] | None = None
+        """Averages a tensor over all learners in place; set by whoever runs several."""
+        self.all_gather: Callable[[Tensor], Tensor] | None = None
+        """Concatenates a tensor of all learners; set by whoever runs several."""
+        if choose_compile(config.compile, self.device):
+            self.compile()
+
+    # ---- acting ------------------------------------------------------------------------------------------------------
+
+    def initial_state(self, batch: int) -> Tensors:
+        """Zeros: ``deter`` ``(N, D)``, ``stoch`` ``(N, K * S)`` and the last action, flat ``(N, A)``."""
+        state = self.model.initial_state(batch)
+        return {**state, "action": torch.zeros(batch, self.layout.width, device=self.device)}
+
+    @torch.no_grad()
+    def act(
+        self, obs: Mapping[str, Tensor], is_first: Tensor, state: Tensors, mode: Mode = "train"
+    ) -> tuple[Tensors, Tensors, Tensors]:
+        """See ``contract.Policy``. ``mode="eval"`` takes the most likely action, ``"train"`` samples."""
+        N, rssm = is_first.shape[0], self.model.rssm
+        obs = {k: obs[k].to(self.device) for k in self.obs_space}
+        keep = (~is_first.to(self.device)).float()[:, None]
+        tokens = rssm.post_tokens(self.model.encoder(obs, torch.float32))
+        embedded = rssm.gru.embed_action(state["action"] * keep)
+        uniform = torch.rand(N, rssm.groups, generator=self.act_generator, device=self.device)
+        deter, stoch, _ = rssm.observe_step(state["deter"], state["stoch"], embedded, tokens, keep, uniform)
+        params = self.actor(torch.cat([deter, stoch], -1))
+        mask = obs[ACTION_MASK].float() if ACTION_MASK in obs else None
+        if mode == "eval":
+            flat = self.actor.mode(params, mask)
+        else:
+            flat = self.actor.sample(params, self.actor.noise((N,), self.act_generator), mask)
+        action = self.layout.unflatten(flat)
+        state = {"deter": deter, "stoch": stoch, "action": self.layout.flatten(action)}
+        latents = {"deter": deter.to(torch.float16), "stoch": rssm.pack(stoch)}
+        return action, state, latents
+
+    # ---- learning ----------------------------------------------------------------------------------------------------
+
+    def update(self, batch: Mapping[str, Tensor]) -> tuple[Tensors, Tensors]:
+        """See ``contract.Agent``: world model, actor and critic in one optimiser step."""
+        self.weights.refresh()
+        self.slow_weights.refresh()
+        loss, latents, metrics = self.loss(self.prepare(batch))
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.all_reduce is not None:
+            self.all_reduce(self.weights.grad)
+        metrics.update(self.optimiser.step())
+        with torch.no_grad():
+            torch._foreach_lerp_(self.slow_weights.params, list(self.critic.parameters()), self.config.slow_rate)
+        self.updates += 1
+        return metrics, latents
+
+    def prepare(self, batch: Mapping[str, Tensor]) -> Tensors:
+        """Split a batch ``(B, context + T, ...)`` into time-major rows and the state they start from.
+
+        Observations, ``reward``, ``is_last`` and ``is_terminal`` become ``(N, ...)``; ``is_first`` ``(T, B)``;
+        ``prev_action`` ``(T, B, A)`` is the action before each row; ``deter`` and ``stoch`` are the start.
+        """
+        context = self.config.replay_context
+        B, L = batch["is_first"].shape
+        T = L - context
+        assert T >= 2, f"sequences of {L} rows leave {T} to train on"
+        rows: Tensors = {}
+        for key in (*self.obs_space, "reward", "is_last", "is_terminal"):
+            value = batch[key]
+            assert value.shape[:2] == (B, L), f"{key} is {tuple(value.shape)}, expected ({B}, {L}, ...)"
+            rows[key] = value[:, context:].transpose(0, 1).flatten(0, 1).to(self.device)
+        for key in ("reward", "is_last", "is_terminal"):
+            rows[key] = rows[key].float()
+        rows["is_first"] = batch["is_first"][:, context:].t().to(self.device)
+        action = {k: batch[k].transpose(0, 1).flatten(0, 1).to(self.device) for k in self.action_space}
+        flat = self.layout.flatten(action).view(L, B, -1)
+        rssm, start = self.model.rssm, self.model.rssm.initial(B, self.scan_dtype, self.device)
+        if context:
+            rows["prev_action"] = flat[:-1]
+            rows["deter"] = batch["latent/deter"][:, 0].to(self.device).to(self.scan_dtype)
+            rows["stoch"] = rssm.unpack(batch["latent/stoch"][:, 0].to(self.device), self.scan_dtype)
+            if "latent_valid" in batch:
+                valid = batch["latent_valid"].to(self.device)[:, None]
+                rows["deter"], rows["stoch"] = rows["deter"] * valid, rows["stoch"] * valid
+        else:
+            rows["prev_action"] = torch.cat([torch.zeros_like(flat[:1]), flat[:-1]])
+            rows["deter"], rows["stoch"] = start.deter, start.stoch
+        return rows
+
+    def loss(self, rows: Tensors) -> tuple[Tensor, Tensors, Tensors]:
+        """The whole loss ``()``, the refreshed latents ``(B, T, ...)`` and metrics."""
+        c, rssm = self.config, self.model.rssm
+        T, B = rows["is_first"].shape
+        N, H = T * B, c.imagination_length
+        obs = {k: rows[k] for k in self.obs_space}
+
+        # World model
+        tokens = self.model.encoder(obs, self.dtype).view(T, B, -1)
+        start = Latents(rows["deter"], rows["stoch"])
+        uniform = self._rand(T, B, rssm.groups)
+        latents, logits = rssm.observe(tokens, rows["prev_action"], rows["is_first"], start, uniform)
+        feat = latents.feat.view(N, -1).to(self.dtype)
+        losses, metrics = self.model.losses(
+            feat, logits.view(N, -1), obs, rows["reward"], rows["is_terminal"]
+        )
+
+        # Imagination, from every replayed state, with no gradient into the model
+        K = min(c.imagination_starts or T, T)
+        imagined, actions = self.imagine(feat[(T - K) * B :].detach())
+        reward, cont, slow_value, masks = self.imagined_heads(imagined)
+        value_logits, value = self.values(imagined)
+
+        # Actor and critic
+        returns = lambda_return(reward, torch.zeros_like(cont), 1 - cont, value, 1.0, c.lam)
+        weight = cont.cumprod(0)[:-1].flatten()
+        gathered = returns if self.all_gather is None else self.all_gather(returns)
+        scale = self.return_scale.update(gathered)
+        advantage = ((returns - value[:-1]) / scale).flatten()
+        flat = imagined[:-1].flatten(0, 1)
+        losses["policy"], entropy = self.actor_loss(flat, actions.flatten(0, 1), advantage, weight, masks)
+        losses["value"] = self.critic_loss(
+            value_logits[: H * K * B], returns.flatten(), slow_value[:-1].flatten(), weight
+        )
+
+        # Replay critic: fixed discount and recorded ends, bootstrapped from the first imagined return
+        replayed = feat[(T - K) * B :] if c.replay_value_gradient else feat[(T - K) * B :].detach()
+        replay_logits, replay_value = self.values(replayed[None])
+        row = {k: rows[k].view(T, B)[T - K :] for k in ("reward", "is_last", "is_terminal")}
+        targets = lambda_return(
+            row["reward"], row["is_last"], row["is_terminal"], returns[0].view(K, B), 1 - 1 / c.horizon, c.lam
+        )
+        losses["repval"] = self.critic_loss(
+            replay_logits[: (K - 1) * B],
+            targets.flatten(),
+            slow_value[0][: (K - 1) * B],
+            1 - row["is_last"][:-1].flatten(),
+        )
+
+        scales = c.loss_scales.model_dump()
+        total = torch.stack([scales[k.split("/")[0]] * v.mean() for k, v in losses.items()]).sum()
+        with torch.no_grad():
+            metrics.update({f"loss/{k}": v.detach().mean() for k, v in losses.items()})
+            metrics.update(
+                {
+                    "loss/total": total.detach(),
+                    "imagined/reward": reward.mean(),
+                    "imagined/return": returns.mean(),
+                    "imagined/value": value.mean(),
+                    "imagined/continue": cont.mean(),
+                    "replay/value": replay_value.mean(),
+                    "advantage_magnitude": advantage.abs().mean(),
+                    "return_scale": scale,
+                    "policy_entropy": entropy.mean(),
+                    "policy_randomness": entropy.mean() / self.actor.max_entropy(),
+                }
+            )
+            refreshed = {
+                "deter": latents.deter.detach().transpose(0, 1).to(torch.float16),
+                "stoch": rssm.pack(latents.stoch.detach()).transpose(0, 1),
+            }
+        return total, refreshed, metrics
+
+    @torch.no_grad()
+    def imagine(self, feat: Tensor) -> tuple[Tensor, Tensor]:
+        """Roll the policy forward from ``(M, F)``: features ``(H + 1, M, F)`` and actions ``(H, M, A)``."""
+        H, M = self.config.imagination_length, feat.shape[0]
+        uniform = self._rand(H, M, self.model.rssm.groups)
+        noise = self.actor.noise((H, M), self.generator)
+        feats, actions = [feat], []
+        for h in range(H):
+            feat, action = self.imagine_step(feat, uniform[h], noise.uniform[h], noise.normal[h])
+            feats.append(feat)
+            actions.append(action)
+        return torch.stack(feats), torch.stack(actions)
+
+    def imagine_step(self, feat: Tensor, uniform: Tensor, act_uniform: Tensor, act_normal: Tensor) -> tuple[Tensor, Tensor]:
+        """Act and predict: ``(M, F)`` to the next ``(M, F)`` and the action ``(M, A)``."""
+        mask = self.model.predict_mask(feat)
+        action = self.actor.sample(self.actor(feat), Noise(act_uniform, act_normal), mask)
+        deter, stoch = feat.split([self.model.rssm.deter, self.model.rssm.stoch], -1)
+        deter, stoch = self.model.rssm.imagine_step(deter.contiguous(), stoch, action, uniform)
+        return torch.cat([deter, stoch], -1), action
+
+    @torch.no_grad()
+    def imagined_heads(self, imagined: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Reward, continuation and slow value, each ``(H + 1, M)``, and masks ``(H * M, n)``, of ``(H + 1, M, F)``."""
+        shape, flat = imagined.shape[:2], imagined.flatten(0, 1)
+        slow = twohot_mean(self.slow_critic(flat), self.model.bins)
+        masks = self.model.predict_mask(flat[: -shape[1]])
+        reward, cont = self.model.predict_reward(flat), self.model.predict_continue(flat)
+        return reward.view(shape), cont.view(shape), slow.view(shape), masks
+
+    def values(self, feat: Tensor) -> tuple[Tensor, Tensor]:
+        """Critic logits ``(H * M, bins)`` with gradient, and values ``(H, M)`` without, of ``(H, M, F)``."""
+        logits = self.critic(feat.flatten(0, 1)).float()
+        return logits, twohot_mean(logits.detach(), self.model.bins).view(feat.shape[:2])
+
+    def actor_loss(
+        self, feat: Tensor, action: Tensor, advantage: Tensor, weight: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """REINFORCE with entropy, ``(M,)`` (DreamerV3 eq. 6), and the entropy ``(M,)`` in nats."""
+        params = self.actor(feat)
+        log_prob = self.actor.log_prob(params, action, mask)
+        entropy = self.actor.entropy(params, mask)
+        return -weight * (advantage * log_prob + self.config.entropy * entropy), entropy.detach()
+
+    def critic_loss(self, logits: Tensor, returns: Tensor, slow: Tensor, weight: Tensor) -> Tensor:
+        """Two-hot cross-entropy ``(M,)`` with the returns and, as a regulariser, with the slow critic's value."""
+        bins = self.model.bins
+        nats = twohot_loss(logits, returns, bins)
+        return weight * (nats + self.config.slow_regulariser * twohot_loss(logits, slow, bins))
+
+    def report(self, batch: Mapping[str, Tensor]) -> Tensors:
+        """See ``contract.Agent``: the first half of each sequence is filtered, the second half imagined."""
+        return open_loop(self.model, self.prepare(batch), self.generator)
+
+    def compile(self) -> None:
+        """Compile the small pieces of the update; the loops over time stay in Python."""
+        def piece(fn: Callable[..., Any]) -> Any:
+            return torch.compile(fn, dynamic=False, fullgraph=True)
+
+        rssm, model = self.model.rssm, self.model
+        rssm.observe_step = piece(rssm.observe_step)  # type: ignore[method-assign]
+        model.losses = piece(model.losses)  # type: ignore[method-assign]
+        for name in ("imagine_step", "imagined_heads", "values", "actor_loss", "critic_loss"):
+            setattr(self, name, piece(getattr(self, name)))
+
+    def _rand(self, *shape: int) -> Tensor:
+        return torch.rand(*shape, generator=self.generator, device=self.device)
+
+    # ---- state -------------------------------------------------------------------------------------------------------
+
+    def policy_state(self) -> Tensors:
+        """The weights of encoder, recurrent model and actor as one float32 vector on the CPU."""
+        return {"weights": self.weights.flat[: self.policy_size].detach().cpu().clone()}
+
+    @torch.no_grad()
+    def load_policy_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take what ``policy_state`` returned."""
+        flat = tensors["weights"]
+        if flat.numel() != self.policy_size:
+            raise ValueError(f"These policy weights have {flat.numel()} numbers, but this policy has {self.policy_size}.")
+        self.weights.flat[: self.policy_size].copy_(flat)
+
+    def _named(self) -> dict[str, Tensor]:
+        modules = {"model": self.model, "actor": self.actor, "critic": self.critic, "slow_critic": self.slow_critic}
+        named = {f"{m}/{k}": p.data for m, module in modules.items() for k, p in module.named_parameters()}
+        named |= {f"optimiser/{k}": v for k, v in self.optimiser.state_dict().items()}
+        named |= {f"return_scale/{k}": v for k, v in self.return_scale.named_buffers()}
+        return named
+
+    def state_dict(self) -> Tensors:
+        """Everything that training needs to go on exactly, as copies on the CPU."""
+        state = {k: v.detach().cpu().clone() for k, v in self._named().items()}
+        state["updates"] = self.updates.clone()
+        state["generator/update"] = self.generator.get_state()
+        state["generator/act"] = self.act_generator.get_state()
+        return state
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore ``state_dict``'s tensors in place; raises ``ValueError`` naming the first that does not fit."""
+        named = self._named()
+        for name, tensor in named.items():
+            if name not in state:
+                raise ValueError(f"The checkpoint has no '{name}', so it is of another model.")
+            if state[name].shape != tensor.shape:
+                found, own = tuple(state[name].shape), tuple(tensor.shape)
+                raise ValueError(f"'{name}' has shape {found} in the checkpoint but {own} in this model.")
+        for name, tensor in named.items():
+            tensor.copy_(state[name])
+        self.updates.copy_(state["updates"])
+        self.generator.set_state(state["generator/update"].cpu())
+        self.act_generator.set_state(state["generator/act"].cpu())

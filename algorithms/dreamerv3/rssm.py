@@ -1,0 +1,177 @@
+"""The recurrent state-space model of DreamerV3 (Nature 2025): a block GRU with categorical latents.
+
+Time comes first inside the algorithm: ``T`` steps of ``N`` sequences. ``D`` is the deterministic width, ``S`` the number
+of latent groups (32), ``K`` the classes of each, ``A`` the flat action width, ``E`` the token width. Stochastic states
+are flat ``(N, K * S)`` one-hots in class-major order (see ``nn.distributions``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from oneiros.algorithms.nn.distributions import latent_probs, one_hot_sample, straight_through
+from oneiros.algorithms.nn.layers import MLP, Block, BlockLinear, Linear, NormSiLU
+
+BLOCKS = 8
+
+
+@dataclass(frozen=True)
+class Latents:
+    """``deter`` ``(..., D)`` and ``stoch`` ``(..., K * S)``."""
+
+    deter: Tensor
+    stoch: Tensor
+
+    @property
+    def feat(self) -> Tensor:
+        """What every head reads: ``(..., D + K * S)``."""
+        return torch.cat([self.deter, self.stoch], -1)
+
+
+class BlockGRU(nn.Module):
+    """``deter' = f(deter, stoch, action)``: three projections, one block-diagonal layer, block-diagonal GRU gates."""
+
+    def __init__(self, deter: int, stoch: int, action: int, hidden: int, blocks: int = BLOCKS):
+        super().__init__()
+        if deter % blocks:
+            raise ValueError(f"deter={deter} must be a multiple of the {blocks} blocks.")
+        self.blocks = blocks
+        self.from_deter = Block(deter, hidden)
+        self.from_stoch = Block(stoch, hidden)
+        self.from_action = Block(action, hidden)
+        # The paper's layer sees, in every block, its slice of deter and a copy of all three projections. The columns
+        # for the copies are one dense layer, which is several times faster than repeating its input.
+        fan_in = deter + blocks * 3 * hidden
+        self.hidden_deter = BlockLinear(deter, deter, blocks, fan_in, bias=False)
+        self.hidden_inputs = Linear(3 * hidden, deter, fan_in=fan_in)
+        self.hidden_norm = NormSiLU(deter)
+        self.gates = BlockLinear(deter, 3 * deter, blocks)
+
+    def embed_action(self, action: Tensor) -> Tensor:
+        """Project actions ``(N, A)``, scaled into [-1, 1] without a gradient through the scale, to ``(N, hidden)``."""
+        out: Tensor = self.from_action(action / action.detach().abs().clamp(min=1.0))
+        return out
+
+    def forward(self, deter: Tensor, stoch: Tensor, action: Tensor) -> Tensor:
+        """Return the next deter ``(N, D)``; ``action`` ``(N, hidden)`` is embedded already."""
+        n, d = deter.shape
+        inputs = torch.cat([self.from_deter(deter), self.from_stoch(stoch), action], -1)
+        x = self.hidden_norm(self.hidden_deter(deter) + self.hidden_inputs(inputs))
+        gates = self.gates(x).float().view(n, self.blocks, 3, d // self.blocks)
+        reset, candidate, update = (g.reshape(n, d) for g in gates.unbind(2))
+        candidate = torch.tanh(torch.sigmoid(reset) * candidate)
+        update = torch.sigmoid(update - 1)
+        return (update * candidate + (1 - update) * deter.float()).to(deter.dtype)
+
+
+class RSSM(nn.Module):
+    """Filters observations into latents and rolls latents forward without them.
+
+    Args:
+        deter, hidden, classes, groups: the widths D, hidden, K and S.
+        tokens, action: the widths E and A.
+        unimix: share of the uniform distribution in every latent distribution.
+    """
+
+    def __init__(
+        self,
+        deter: int,
+        hidden: int,
+        groups: int,
+        classes: int,
+        tokens: int,
+        action: int,
+        prior_layers: int = 2,
+        unimix: float = 0.01,
+    ):
+        super().__init__()
+        self.deter, self.groups, self.classes, self.unimix = deter, groups, classes, unimix
+        self.stoch = groups * classes
+        self.gru = BlockGRU(deter, self.stoch, action, hidden)
+        # One layer on [deter, tokens]: the half that reads tokens is computed for all steps at once.
+        self.post_deter = Linear(deter, hidden, fan_in=deter + tokens, bias=False)
+        self.post_tokens = Linear(tokens, hidden, fan_in=deter + tokens)
+        self.post_norm = NormSiLU(hidden)
+        self.post_logits = Linear(hidden, self.stoch)
+        self.prior_net = MLP(deter, prior_layers, hidden, self.stoch)
+
+    def initial(self, batch: int, dtype: torch.dtype, device: torch.device) -> Latents:
+        """Zeros, ``(N, D)`` and ``(N, K * S)``."""
+        return Latents(
+            torch.zeros(batch, self.deter, dtype=dtype, device=device),
+            torch.zeros(batch, self.stoch, dtype=dtype, device=device),
+        )
+
+    def probs(self, logits: Tensor) -> Tensor:
+        """Probabilities ``(N, K, S)``, float32, of logits ``(N, K * S)``."""
+        return latent_probs(logits.view(-1, self.classes, self.groups), self.unimix)
+
+    def sample(self, logits: Tensor, uniform: Tensor) -> Tensor:
+        """Sample ``(N, K * S)`` from logits with noise ``(N, S)``; straight-through gradients."""
+        probs = self.probs(logits)
+        sample = one_hot_sample(probs, uniform)
+        if torch.is_grad_enabled():
+            sample = straight_through(sample, probs)
+        return sample.view(-1, self.stoch).to(logits.dtype)
+
+    def prior(self, deter: Tensor) -> Tensor:
+        """Logits ``(N, K * S)`` of the next stoch before its observation is seen."""
+        logits: Tensor = self.prior_net(deter)
+        return logits
+
+    def observe_step(
+        self, deter: Tensor, stoch: Tensor, action: Tensor, tokens: Tensor, keep: Tensor, uniform: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One step of ``observe``; ``action`` and ``tokens`` are projected already, ``keep`` ``(N, 1)`` is 0 at resets."""
+        deter = self.gru(deter * keep, stoch * keep, action)
+        logits = self.post_logits(self.post_norm(self.post_deter(deter) + tokens))
+        return deter, self.sample(logits, uniform), logits
+
+    def observe(
+        self, tokens: Tensor, action: Tensor, is_first: Tensor, state: Latents, uniform: Tensor
+    ) -> tuple[Latents, Tensor]:
+        """Filter a sequence.
+
+        Args:
+            tokens: ``(T, N, E)``, the encoded observations.
+            action: ``(T, N, A)``, the action that preceded each observation.
+            is_first: ``(T, N)`` bool; there the state and the action before it count as zero.
+            state: the latents before the first step, whose dtype the recurrence runs in.
+            uniform: ``(T, N, S)`` noise in [0, 1).
+
+        Returns:
+            Posterior latents ``(T, N, ...)`` and their logits ``(T, N, K * S)``.
+        """
+        T, N, _ = tokens.shape
+        dtype = state.deter.dtype
+        keep = (~is_first).to(dtype)[..., None]
+        embedded = self.gru.embed_action((action * keep).to(tokens.dtype).view(T * N, -1)).to(dtype).view(T, N, -1)
+        projected = self.post_tokens(tokens.view(T * N, -1)).to(dtype).view(T, N, -1)
+        deter, stoch = state.deter, state.stoch
+        deters, stochs, logits = [], [], []
+        # unbind, not indexing: the backward of one unbind is one stack, of T indexings T additions of (T, N, .) zeros.
+        for act, tok, kept, noise in zip(
+            embedded.unbind(0), projected.unbind(0), keep.unbind(0), uniform.unbind(0), strict=True
+        ):
+            deter, stoch, logit = self.observe_step(deter, stoch, act, tok, kept, noise)
+            deters.append(deter)
+            stochs.append(stoch)
+            logits.append(logit)
+        return Latents(torch.stack(deters), torch.stack(stochs)), torch.stack(logits)
+
+    def imagine_step(self, deter: Tensor, stoch: Tensor, action: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict the next latents from ``(N, A)`` actions with noise ``(N, S)``."""
+        deter = self.gru(deter, stoch, self.gru.embed_action(action.to(deter.dtype)))
+        return deter, self.sample(self.prior(deter), uniform)
+
+    def pack(self, stoch: Tensor) -> Tensor:
+        """Class indices ``(..., S)`` uint8 of one-hots ``(..., K * S)``, as replay stores them."""
+        return stoch.view(*stoch.shape[:-1], self.classes, self.groups).argmax(-2).to(torch.uint8)
+
+    def unpack(self, index: Tensor, dtype: torch.dtype) -> Tensor:
+        """One-hots ``(..., K * S)`` of class indices ``(..., S)``."""
+        one_hot = torch.arange(self.classes, device=index.device)[:, None] == index[..., None, :].long()
+        return one_hot.to(dtype).flatten(-2)

@@ -1,0 +1,117 @@
+"""Distributions as functions of logits, written so that no sample or loss waits for the device.
+
+Noise is an argument: whoever samples draws it for all steps at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def symlog(x: Tensor) -> Tensor:
+    """``sign(x) ln(1 + |x|)`` (DreamerV3, eq. 1)."""
+    return torch.sign(x) * torch.log1p(x.abs())
+
+
+def symexp(x: Tensor) -> Tensor:
+    """The inverse of ``symlog``."""
+    return torch.sign(x) * torch.expm1(x.abs())
+
+
+# ---- categorical latents ---------------------------------------------------------------------------------------------
+# A latent of ``groups`` categoricals over ``classes`` is laid out class-major, ``(N, classes, groups)``: a softmax over
+# the middle axis then runs over long contiguous rows, which is many times faster than over a last axis of 4.
+
+
+def latent_probs(logits: Tensor, unimix: float) -> Tensor:
+    """Probabilities ``(N, classes, groups)`` in float32, mixed with ``unimix`` of the uniform distribution."""
+    probs = torch.softmax(logits.float(), 1)
+    return (1 - unimix) * probs + unimix / logits.shape[1]
+
+
+def one_hot_sample(probs: Tensor, uniform: Tensor) -> Tensor:
+    """Sample one class per group: the first whose cumulative probability exceeds ``uniform`` ``(N, groups)``.
+
+    Returns one-hot ``(N, classes, groups)`` in the dtype of ``probs``; no gradient.
+    """
+    reached = (probs.detach().cumsum(1) > uniform[:, None]).to(probs.dtype)
+    # The sum of probabilities can round to just under 1: the last class catches what is left.
+    reached = torch.cat([reached[:, :-1], torch.ones_like(reached[:, -1:])], 1)
+    return reached - F.pad(reached, (0, 0, 1, 0))[:, :-1]
+
+
+def straight_through(sample: Tensor, probs: Tensor) -> Tensor:
+    """The value of ``sample`` with the gradient of ``probs``."""
+    return sample + (probs - probs.detach())
+
+
+def categorical_kl(p: Tensor, q: Tensor) -> Tensor:
+    """``KL(p || q)`` of probabilities ``(N, classes, groups)``, summed over groups: ``(N,)``."""
+    return (p * (p.log() - q.log())).sum((1, 2))
+
+
+def categorical_entropy(p: Tensor) -> Tensor:
+    """Entropy in nats of probabilities ``(N, classes, groups)``, summed over groups: ``(N,)``."""
+    return -(p * p.log()).sum((1, 2))
+
+
+# ---- two-hot scalars -------------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache
+def twohot_bins(count: int, device: torch.device) -> Tensor:
+    """The bins ``symexp(linspace(-20, 20))``, exactly symmetric around an exact zero; ``count`` is odd."""
+    assert count % 2 == 1, count
+    half = symexp(torch.linspace(-20, 0, count // 2 + 1, dtype=torch.float32))
+    return torch.cat([half, -half[:-1].flip(0)]).to(device)
+
+
+def twohot_mean(logits: Tensor, bins: Tensor) -> Tensor:
+    """The expectation ``(N,)`` of ``(N, bins)`` logits; exactly 0 for uniform logits.
+
+    Bins of opposite sign are paired before they are summed. The products are rounded apart from the sums: were
+    ``p_i b_i + p_j b_j`` contracted to a fused multiply-add, the pair would not cancel.
+    """
+    middle = bins.shape[0] // 2
+    probs = torch.softmax(logits.float(), -1)
+    # b_j = -b_i, so p_j b_j + p_i b_i = (p_j - p_i) b_j: one product, nothing to contract.
+    positive, negative = probs[..., middle + 1 :], probs[..., :middle].flip(-1)
+    return ((positive - negative) * bins[middle + 1 :]).sum(-1)
+
+
+def twohot_loss(logits: Tensor, target: Tensor, bins: Tensor) -> Tensor:
+    """Cross-entropy ``(N,)`` of ``(N, bins)`` logits with the two-hot encoding of ``target`` ``(N,)``, in nats."""
+    logits = logits.float()
+    above = torch.searchsorted(bins, target.contiguous(), right=True).clamp(1, bins.shape[0] - 1)
+    below = above - 1
+    low, high = bins[below], bins[above]
+    weight = ((target - low) / (high - low)).clamp(0, 1)
+    at_below = logits.gather(-1, below[..., None])[..., 0]
+    at_above = logits.gather(-1, above[..., None])[..., 0]
+    return torch.logsumexp(logits, -1) - (1 - weight) * at_below - weight * at_above
+
+
+# ---- continuous actions ----------------------------------------------------------------------------------------------
+
+MIN_STD, MAX_STD = 0.1, 1.0
+LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+
+def bounded_normal(mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """``Normal(tanh(mean), 0.9 sigmoid(std + 2) + 0.1)`` as its mean and deviation."""
+    return torch.tanh(mean.float()), (MAX_STD - MIN_STD) * torch.sigmoid(std.float() + 2.0) + MIN_STD
+
+
+def normal_log_prob(mean: Tensor, std: Tensor, value: Tensor) -> Tensor:
+    """Log density of ``value``, elementwise."""
+    return -0.5 * ((value - mean) / std).square() - std.log() - LOG_SQRT_2PI
+
+
+def normal_entropy(std: Tensor) -> Tensor:
+    """Differential entropy in nats, elementwise."""
+    return std.log() + 0.5 + LOG_SQRT_2PI

@@ -1,0 +1,89 @@
+"""LaProp with adaptive gradient clipping: the one optimiser of DreamerV3, over flat buffers.
+
+The order is the paper's: clip each tensor's gradient to 0.3 of its parameter's norm (AGC, Brock et al. 2021), divide by
+the running root mean square, then accumulate momentum (LaProp, Ziyin et al. 2020); both moments are debiased.
+A gradient that is not finite changes nothing, moments and step count included, and is counted.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from oneiros.algorithms.nn.weights import Weights
+
+
+class LaProp:
+    """Takes steps on ``weights`` without waiting for the device.
+
+    Args:
+        weights: the parameters and their gradient buffer.
+        learning_rate: after warm-up.
+        warmup: updates over which the learning rate rises linearly from 0; the first update has rate 0.
+        clip: AGC's bound on the ratio of gradient norm to parameter norm; 0 turns clipping off.
+        min_norm: parameter norms below this count as this.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        learning_rate: float = 4e-5,
+        warmup: int = 1000,
+        clip: float = 0.3,
+        min_norm: float = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-20,
+    ):
+        self.weights = weights
+        self.learning_rate, self.warmup = learning_rate, warmup
+        self.clip, self.min_norm = clip, min_norm
+        self.beta1, self.beta2, self.eps = beta1, beta2, eps
+        device = weights.flat.device
+        self.rms = torch.zeros_like(weights.flat)
+        self.momentum = torch.zeros_like(weights.flat)
+        self.step_count = torch.zeros((), dtype=torch.float64, device=device)
+        self.nonfinite = torch.zeros((), dtype=torch.float64, device=device)
+
+    @torch.no_grad()
+    def step(self) -> dict[str, Tensor]:
+        """Apply the gradients in ``weights.grad``, zero them, and return norms ``()`` as metrics."""
+        grad, grads, params = self.weights.grad, self.weights.grads, self.weights.params
+        grad_norms = torch.stack(torch._foreach_norm(grads))
+        grad_norm = grad_norms.square().sum().sqrt()
+        finite = torch.isfinite(grad_norm).to(torch.float32)
+        if self.clip:
+            bound = self.clip * torch.stack(torch._foreach_norm(params)).clamp(min=self.min_norm)
+            shrink = 1 / torch.clamp(grad_norms / bound, min=1.0)
+            torch._foreach_mul_(grads, list(shrink.unbind()))
+        torch.where(finite.bool(), grad, torch.zeros((), device=grad.device), out=grad)
+
+        self.nonfinite += 1 - finite
+        self.step_count += finite
+        rate = self.learning_rate * ((self.step_count - 1) / max(1, self.warmup)).clamp(0, 1) if self.warmup else (
+            torch.full_like(self.step_count, self.learning_rate)
+        )
+        correct1 = (1 - self.beta1**self.step_count).clamp(min=1e-12)
+        correct2 = (1 - self.beta2**self.step_count).clamp(min=1e-12)
+
+        self.rms.lerp_(grad.square(), ((1 - self.beta2) * finite))
+        scale = self.rms.div(correct2.float()).sqrt_().add_(self.eps)
+        self.momentum.lerp_(grad.div_(scale), (1 - self.beta1) * finite)
+        self.weights.flat.addcmul_(self.momentum, (-rate / correct1 * finite).float())
+        grad.zero_()
+        return {"grad_norm": grad_norm, "nonfinite_updates": self.nonfinite.float(), "learning_rate": rate.float()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Moments, step count and the count of skipped updates."""
+        return {
+            "rms": self.rms,
+            "momentum": self.momentum,
+            "step": self.step_count,
+            "nonfinite": self.nonfinite,
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what ``state_dict`` returned, in place."""
+        for name, tensor in self.state_dict().items():
+            tensor.copy_(state[name])

@@ -1,0 +1,143 @@
+"""Layers with float32 master weights and, where the compute dtype is lower, a copy refreshed once per update.
+
+A layer picks its weights by the dtype of its input, so the same layer can serve a float32 recurrence and a bfloat16
+imagination in one update. ``algorithms.nn.weights.Weights`` owns the master buffer and the copies.
+
+Initialisation (DreamerV3): normal truncated at two deviations with std ``1.1368 / sqrt(fan_in)``, biases zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+NORM_EPS = 1e-4
+
+
+def truncated_normal_(weight: Tensor, fan_in: int, scale: float) -> None:
+    """Fill ``weight`` in place with DreamerV3's initialisation; ``scale`` 0 gives exact zeros."""
+    std = 1.1368 / math.sqrt(fan_in)
+    with torch.no_grad():
+        nn.init.trunc_normal_(weight, 0.0, std, -2 * std, 2 * std).mul_(scale)
+
+
+class Layer(nn.Module):
+    """A layer with ``weight`` and ``bias`` parameters and, after ``Weights.refresh``, low-precision copies of both."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(self, outputs: int, bias: bool) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.low_weight: Tensor | None = None
+        self.low_bias: Tensor | None = None
+
+    def weights(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """Return weight and bias in ``dtype``: the masters for float32, else this update's copies."""
+        if dtype == torch.float32:
+            return self.weight, self.bias
+        assert self.low_weight is not None, "Weights.refresh() was not called"
+        return self.low_weight, self.low_bias
+
+
+class Linear(Layer):
+    """A dense layer. ``fan_in`` differs from ``inputs`` where two layers share one sum."""
+
+    def __init__(self, inputs: int, outputs: int, scale: float = 1.0, fan_in: int | None = None, bias: bool = True):
+        super().__init__(outputs, bias)
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        truncated_normal_(self.weight, fan_in or inputs, scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(..., inputs)`` to ``(..., outputs)``."""
+        weight, bias = self.weights(x.dtype)
+        return F.linear(x, weight, bias)
+
+
+class BlockLinear(Layer):
+    """A block-diagonal linear layer; ``fan_in`` counts the inputs of all blocks."""
+
+    def __init__(self, inputs: int, outputs: int, blocks: int, fan_in: int | None = None, bias: bool = True):
+        super().__init__(outputs, bias)
+        if inputs % blocks or outputs % blocks:
+            raise ValueError(f"{inputs} inputs and {outputs} outputs do not divide into {blocks} blocks.")
+        self.blocks = blocks
+        self.weight = nn.Parameter(torch.empty(blocks, inputs // blocks, outputs // blocks))
+        truncated_normal_(self.weight, fan_in or inputs, 1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, inputs)`` to ``(N, outputs)``, block by block."""
+        weight, bias = self.weights(x.dtype)
+        n, g = x.shape[0], self.blocks
+        blocks = x.view(n, g, -1).transpose(0, 1)
+        y = torch.bmm(blocks, weight) if bias is None else torch.baddbmm(bias.view(g, 1, -1), blocks, weight)
+        return y.transpose(0, 1).reshape(n, -1)
+
+
+class Conv(Layer):
+    """A 5x5 convolution of stride 1 with same padding, ``(N, C, H, W) -> (N, outputs, H, W)``."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 5):
+        super().__init__(outputs, bias=True)
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel, kernel))
+        self.padding = kernel // 2
+        truncated_normal_(self.weight, inputs * kernel * kernel, 1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve ``(N, C, H, W)``."""
+        weight, bias = self.weights(x.dtype)
+        return F.conv2d(x, weight, bias, padding=self.padding)
+
+
+class NormSiLU(nn.Module):
+    """RMSNorm (eps 1e-4, in float32, scale only) followed by SiLU, over the last axis or the channels of an image."""
+
+    def __init__(self, units: int):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(units))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``(..., units)`` or ``(N, units, H, W)``; the result keeps the input's dtype."""
+        axis, scale = (1, self.scale[:, None, None]) if x.ndim == 4 else (-1, self.scale)
+        y = x.float()
+        y = y * torch.rsqrt(y.square().mean(axis, keepdim=True) + NORM_EPS) * scale
+        return F.silu(y).to(x.dtype)
+
+
+class Block(nn.Module):
+    """Linear, RMSNorm, SiLU."""
+
+    def __init__(self, inputs: int, units: int):
+        super().__init__()
+        self.linear = Linear(inputs, units)
+        self.norm = NormSiLU(units)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(..., inputs)`` to ``(..., units)``."""
+        out: Tensor = self.norm(self.linear(x))
+        return out
+
+
+class MLP(nn.Module):
+    """``layers`` blocks of ``units``, then, if ``outputs`` is given, a linear layer whose initial scale is ``scale``."""
+
+    def __init__(self, inputs: int, layers: int, units: int, outputs: int | None = None, scale: float = 1.0):
+        super().__init__()
+        self.blocks = nn.ModuleList([Block(inputs if i == 0 else units, units) for i in range(layers)])
+        self.out = Linear(units if layers else inputs, outputs, scale) if outputs is not None else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(..., inputs)`` to ``(..., outputs or units)``."""
+        for block in self.blocks:
+            x = block(x)
+        return x if self.out is None else self.out(x)
+
+
+def layers_of(modules: Sequence[nn.Module]) -> list[Layer]:
+    """Every ``Layer`` inside ``modules``, in the order of definition."""
+    return [m for module in modules for m in module.modules() if isinstance(m, Layer)]
