@@ -24,6 +24,7 @@ venv: $(STAMP)  ## create .venv with everything that constraints.txt pins
 $(STAMP): pyproject.toml setup.py constraints.txt
 	@test -n "$(PYTHON)" || { echo "Oneiros needs Python 3.11, 3.12 or 3.13: none found; name one with 'make PYTHON=...'" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV): some minutes, the first time"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
 	@touch $@
 
@@ -45,7 +46,7 @@ format: venv  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: lint  ## lint, then run the tests
+test: venv typing  ## run the tests; ruff and mypy are among them
 	$(BIN)/python -m pytest $(ARGS)
 
 # Resolved in an environment of its own, so that nothing installed by hand gets in. `+cpu` and the like are dropped:
