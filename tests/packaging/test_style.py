@@ -26,7 +26,6 @@ def test_ruff_format() -> None:
     check(sys.executable, "-m", "ruff", "format", "--check", ".")
 
 
-@pytest.mark.slow
 def test_mypy_strict() -> None:
     check("make", "typing")
     check(sys.executable, "-m", "mypy", "-p", "oneiros")
