@@ -33,8 +33,11 @@ def project() -> dict[str, Any]:
     return table
 
 
-def required(name: str) -> list[str]:
-    """What an installed distribution requires; nothing for one that is not installed (its own name tells then)."""
+def required(name: str, extra: str) -> list[str]:
+    """What a distribution says it requires; nothing for one that is not installed (its own name tells then)."""
+    if name == "oneiros":
+        extras: dict[str, list[str]] = {"": project()["dependencies"], **project()["optional-dependencies"]}
+        return extras[extra]
     try:
         return importlib.metadata.requires(name) or []
     except importlib.metadata.PackageNotFoundError:
@@ -43,7 +46,6 @@ def required(name: str) -> list[str]:
 
 def wanted() -> dict[str, list[Requirement]]:
     """What ``oneiros[test]`` needs on this machine, direct or not: canonical name to the requirements on it."""
-    extras: dict[str, list[str]] = project()["optional-dependencies"]
     found: dict[str, list[Requirement]] = {}
     expanded: set[tuple[str, str]] = set()
 
@@ -57,11 +59,7 @@ def wanted() -> dict[str, list[Requirement]]:
             if (name, inner) in expanded:
                 continue
             expanded.add((name, inner))
-            if name == "oneiros":
-                texts = extras[inner] if inner else project()["dependencies"]
-            else:
-                texts = required(name)
-            for text in texts:
+            for text in required(name, inner):
                 follow(Requirement(text), inner)
 
     follow(Requirement("oneiros[test]"), "")
