@@ -1,0 +1,99 @@
+"""Where everything about one run lies."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from oneiros.platform.config import ConfigError, Resolved, RunConfig
+from oneiros.platform.config.errors import explain
+from oneiros.platform.config.sources import read_yaml
+from pydantic import ValidationError
+
+RUNS = Path("runs")
+
+
+class RunDirectory:
+    """One run's folder.
+
+    ``config.yaml`` (the effective configuration), ``provenance.json``, ``metrics.jsonl``, ``evaluation.json``,
+    ``checkpoints/``, ``replay/``, ``media/`` (videos and images), ``outbox.jsonl`` and ``mlflow.json`` (what MLflow
+    is still to be told, and what it was).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.yaml"
+        self.provenance_file = path / "provenance.json"
+        self.metrics_file = path / "metrics.jsonl"
+        self.evaluation_file = path / "evaluation.json"
+        self.checkpoints = path / "checkpoints"
+        self.replay = path / "replay"
+        self.media = path / "media"
+        self.outbox_file = path / "outbox.jsonl"
+        self.mlflow_file = path / "mlflow.json"
+
+    @classmethod
+    def create(cls, resolved: Resolved, provenance: Mapping[str, Any]) -> RunDirectory:
+        """Make the folder of a new run and write down what the run is.
+
+        Raises ``ConfigError`` when it already holds a run, or cannot be made.
+        """
+        run = cls(resolved.config.directory)
+        if run.config_file.exists():
+            raise ConfigError(
+                f"{run.path} already holds a run: continue it with 'oneiros resume {run.path}', "
+                "or choose another --run-dir."
+            )
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+            run.provenance_file.write_text(json.dumps({**provenance, "origins": resolved.origins}, indent=2) + "\n")
+            run.write_config(resolved.config)
+        except OSError as error:
+            raise ConfigError(f"run directory {run.path} cannot be made: {error}.") from error
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """An existing run's folder; raises ``ConfigError`` when ``path`` is none."""
+        run = cls(path)
+        if not run.config_file.is_file():
+            reason = "it has no config.yaml" if path.is_dir() else "there is no such folder"
+            raise ConfigError(f"{path} is no run directory: {reason} (oneiros runs lists the runs here).")
+        return run
+
+    def write_config(self, config: RunConfig) -> None:
+        """Replace the effective configuration, whole or not at all."""
+        write_whole(self.config_file, yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))
+
+    def config(self) -> RunConfig:
+        """The effective configuration, at wherever the folder lies now; raises ``ConfigError`` when it is damaged."""
+        values = read_yaml(self.config_file)
+        try:
+            return RunConfig(**{**values, "run_dir": str(self.path)})
+        except ValidationError as error:
+            raise ConfigError(f"{self.config_file}: {explain(error)}") from error
+
+
+def default_path(env: str, agent: str, runs: Path = RUNS) -> Path:
+    """A folder under ``runs`` that does not exist yet, named by environment, algorithm and time."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{env}-{agent}").strip("_")
+    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    path, copy = runs / stem, 1
+    while path.exists():
+        copy += 1
+        path = runs / f"{stem}-{copy}"
+    return path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write ``text`` so that a reader, or a crash, sees the old file or the new one."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,170 @@
+"""Brings what a run wrote down to MLflow, from a thread of its own, now or later."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from oneiros.platform.tracking.line_file import LineFile
+from oneiros.platform.tracking.mlflow_run import MlflowRun
+
+log = logging.getLogger(__name__)
+
+ROWS_A_BATCH = 100
+LONGEST_WAIT = 60.0
+
+# Answers that will be the same however often the same thing is sent.
+_REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "PERMISSION_DENIED"})
+
+
+class Outbox:
+    """Artifacts and tags to be sent, as lines in a file: the queue is the disk, so it is bounded and survives."""
+
+    def __init__(self, path: Path) -> None:
+        self.lines = LineFile(path)
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Ask for the file, or the folder's content, to be stored under ``folder``."""
+        self.lines.append(json.dumps({"artifact": str(path.resolve()), "folder": folder}))
+
+    def tags(self, tags: Mapping[str, str]) -> None:
+        """Ask for ``tags`` to be set."""
+        self.lines.append(json.dumps({"tags": dict(tags)}))
+
+
+class Sender:
+    """A thread that follows ``metrics.jsonl`` and ``outbox.jsonl`` and sends what is new, in order.
+
+    Training only ever appends to those files, so no state of the server can slow it. Failures are counted in
+    ``failures``, logged once until the server is back, and tried again after ever longer waits. What MLflow refuses
+    for good (an artifact too large, a row it cannot hold) is counted in ``refused``, logged once, and passed over.
+    """
+
+    def __init__(self, run: MlflowRun, every_seconds: float = 5.0) -> None:
+        self.run = run
+        self.failures = 0
+        self.refused = 0
+        self._every = every_seconds
+        self._metrics = LineFile(run.directory.metrics_file)
+        self._outbox = LineFile(run.directory.outbox_file)
+        self._away = False
+        self._wake = threading.Event()
+        self._status: str | None = None
+        self._deadline = float("inf")
+        self._drained = False
+        self._thread = threading.Thread(target=self._work, name="mlflow-sender", daemon=True)
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._thread.start()
+
+    def close(self, status: str, timeout: float) -> bool:
+        """Send the rest and set the run's status, for at most ``timeout`` seconds; True when all was sent."""
+        self._deadline = time.monotonic() + timeout
+        self._status = status
+        self._wake.set()
+        self._thread.join(timeout)
+        return self._drained
+
+    def unsent_bytes(self) -> int:
+        """Bytes of metrics and requests that no store was told of yet."""
+        sent = self.run.sent
+        total = self._metrics.size() + self._outbox.size()
+        return total - (sent.metrics + sent.outbox if sent else 0)
+
+    def _work(self) -> None:
+        wait = self._every
+        while True:
+            status = self._status
+            try:
+                self._send_all()
+                if status is not None:
+                    self.run.finish(status)
+                    self._drained = True
+                    return
+                self._came_back()
+                wait = self._every
+            except Exception as error:
+                self._failed(error)
+                wait = min(2 * wait, LONGEST_WAIT)
+                if self._status is not None:
+                    if time.monotonic() >= self._deadline:
+                        return
+                    wait = min(wait, 1.0)
+            self._wake.wait(wait)
+            self._wake.clear()
+
+    def _send_all(self) -> None:
+        self.run.connect()
+        while self._send_rows() or self._send_entry():
+            pass
+
+    def _send_rows(self) -> bool:
+        sent = self.run.sent
+        assert sent is not None
+        rows, offset = [], sent.metrics
+        for text, end in self._metrics.read(sent.metrics, ROWS_A_BATCH):
+            offset = end
+            if (row := _parse(text)) is not None:
+                rows.append(row)
+        if offset == sent.metrics:
+            return False
+        self._try(lambda: self.run.log_rows(rows), f"{len(rows)} rows of metrics")
+        self.run.progress(metrics=offset)
+        return True
+
+    def _send_entry(self) -> bool:
+        sent = self.run.sent
+        assert sent is not None
+        for text, end in self._outbox.read(sent.outbox, 1):
+            entry = _parse(text)
+            if entry is not None and "tags" in entry:
+                self._try(lambda entry=entry: self.run.set_tags(entry["tags"]), "tags")
+            elif entry is not None and Path(entry["artifact"]).exists():
+                self._try(
+                    lambda entry=entry: self.run.upload(Path(entry["artifact"]), entry["folder"]), entry["artifact"]
+                )
+            self.run.progress(outbox=end)
+            return True
+        return False
+
+    def _try(self, send: Any, what: str) -> None:
+        """Send, or learn that this will never be taken; other failures are the caller's to try again."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            send()
+        except MlflowException as error:
+            if error.error_code not in _REFUSALS:
+                raise
+            self.refused += 1
+            if self.refused == 1:
+                log.warning("MLflow at %s refuses %s: %s; it is left out", self.run.uri, what, error)
+
+    def _failed(self, error: Exception) -> None:
+        self.failures += 1
+        if not self._away:
+            self._away = True
+            log.warning(
+                "MLflow at %s cannot be reached (%s); training goes on, and what it should have is sent later",
+                self.run.uri,
+                str(error).partition("\n")[0][:200] or type(error).__name__,
+            )
+
+    def _came_back(self) -> None:
+        if self._away:
+            self._away = False
+            log.warning("MLflow at %s is back and has been sent what it missed", self.run.uri)
+
+
+def _parse(text: str) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(text)
+    except json.JSONDecodeError:
+        return None  # cut short by a crash
+    return entry if isinstance(entry, dict) else None
