@@ -1,0 +1,8 @@
+"""Collecting experience and evaluating policies; nothing here knows of Ray."""
+
+from oneiros.platform.rollout.chunk import Chunk
+from oneiros.platform.rollout.episode import Episode
+from oneiros.platform.rollout.evaluate import EvaluationResult, evaluate
+from oneiros.platform.rollout.loop import PolicyFault, Rollout
+
+__all__ = ["Chunk", "Episode", "EvaluationResult", "PolicyFault", "Rollout", "evaluate"]

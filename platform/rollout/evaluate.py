@@ -1,0 +1,136 @@
+"""How well a policy does, from whole episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+from oneiros.algorithms.contract import Mode, Policy
+from oneiros.envs.registry import Vectorization, make_vector
+from oneiros.platform.rollout.episode import Episode
+from oneiros.platform.rollout.loop import Rollout
+
+LONGEST_EPISODE = 1_000_000
+
+
+class EndlessEpisode(RuntimeError):
+    """An evaluation episode did not end within the most steps it was given."""
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Statistics over ``episodes`` whole episodes."""
+
+    episodes: int
+    return_mean: float
+    return_std: float
+    length_mean: float
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+    extras: Mapping[str, float] = field(default_factory=dict)
+    """Means of what the environment says of its episodes."""
+    faults: int = 0
+    """Episodes that a fault of the environment cut short; they are not among ``episodes``."""
+    frames: NDArray[np.uint8] | None = field(default=None, compare=False)
+    """The first episode as a video ``(T, height, width, 3)``, if it was to be recorded."""
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the frames, ready for JSON."""
+        values = asdict(self)
+        del values["frames"]
+        return {**values, "returns": list(self.returns), "lengths": list(self.lengths), "extras": dict(self.extras)}
+
+
+def evaluate(
+    env_id: str,
+    policy: Policy,
+    episodes: int = 20,
+    *,
+    seed: int = 0,
+    mode: Mode = "eval",
+    num_envs: int = 8,
+    vectorization: Vectorization = "sync",
+    env_options: Mapping[str, Any] | None = None,
+    record: bool = False,
+    longest_episode: int = LONGEST_EPISODE,
+    device: torch.device | str = "cpu",
+) -> EvaluationResult:
+    """Run ``episodes`` episodes of ``env_id``, several at once.
+
+    Each environment contributes a number of episodes fixed beforehand, so that short ones are not counted more often
+    for being short. ``record`` keeps the frames of the first episode (the environment's ``rgb_array`` rendering).
+    Raises ``EndlessEpisode`` if one lasts longer than ``longest_episode`` policy steps.
+    """
+    if episodes < 1:
+        raise ValueError(f"an evaluation has at least 1 episode, not {episodes}")
+    num_envs = min(num_envs, episodes)
+    options = {**(env_options or {}), **({"render_mode": "rgb_array"} if record else {})}
+    env = make_vector(env_id, num_envs, vectorization, seed, **options)
+    frames: list[NDArray[np.uint8]] = []
+    try:
+        rollout = Rollout(env, policy, mode=mode, seed=seed, device=device)
+        slots = _Quotas(episodes, num_envs)
+        while not slots.full:
+            if record and not slots.counted[0]:
+                frames.append(_frame(env))
+            rollout.collect(1)
+            for episode in rollout.episodes():
+                if record and episode.slot == 0 and not slots.counted[0] and not episode.faulted:
+                    frames.append(_frame(env))
+                slots.add(episode)
+            if rollout.longest > longest_episode:
+                raise EndlessEpisode(
+                    f"an evaluation episode of {env_id} goes on after {longest_episode} steps: give it a time_limit"
+                )
+    finally:
+        env.close()
+    return _result(slots, np.stack(frames) if frames else None)
+
+
+def _frame(env: VectorEnv[Any, Any, Any]) -> NDArray[np.uint8]:
+    rendered: tuple[Any, ...] = env.render() or ()
+    return np.array(rendered[0], np.uint8)
+
+
+class _Quotas:
+    """The episodes that count: the first so many of each environment."""
+
+    def __init__(self, episodes: int, num_envs: int) -> None:
+        self.quota = [episodes // num_envs + (slot < episodes % num_envs) for slot in range(num_envs)]
+        self.counted = [0] * num_envs
+        self.episodes: list[Episode] = []
+        self.faults = 0
+
+    @property
+    def full(self) -> bool:
+        return self.counted == self.quota
+
+    def add(self, episode: Episode) -> None:
+        if self.counted[episode.slot] == self.quota[episode.slot]:
+            return
+        if episode.faulted:
+            self.faults += 1
+            return
+        self.counted[episode.slot] += 1
+        self.episodes.append(episode)
+
+
+def _result(slots: _Quotas, frames: NDArray[np.uint8] | None) -> EvaluationResult:
+    scores = np.array([episode.score for episode in slots.episodes])
+    keys = sorted({key for episode in slots.episodes for key in episode.extras})
+    return EvaluationResult(
+        episodes=len(scores),
+        return_mean=float(scores.mean()),
+        return_std=float(scores.std()),
+        length_mean=float(np.mean([episode.length for episode in slots.episodes])),
+        returns=tuple(float(score) for score in scores),
+        lengths=tuple(episode.length for episode in slots.episodes),
+        extras={key: float(np.mean([episode.extras.get(key, 0.0) for episode in slots.episodes])) for key in keys},
+        faults=slots.faults,
+        frames=frames,
+    )
