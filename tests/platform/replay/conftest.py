@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from oneiros.algorithms.contract import Field
 from oneiros.platform.replay import Replay
 
