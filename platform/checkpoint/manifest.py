@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from oneiros.platform.checkpoint.errors import CheckpointError
-from oneiros.platform.checkpoint.spaces import describe
+from oneiros.platform.checkpoint.spaces import Space, describe, space_to_json
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 FORMAT = 1
@@ -41,6 +40,8 @@ class Manifest(BaseModel):
     """At least ``env_steps`` and ``updates``."""
     observation_space: dict[str, Any]
     action_space: dict[str, Any]
+    hyperparameters: dict[str, Any]
+    """The agent's own settings, all of them."""
     config: dict[str, Any]
     """What is needed to build the same run again: JSON only."""
     score: float | None = None
@@ -97,19 +98,17 @@ def verify_files(directory: Path, manifest: Manifest) -> None:
             raise CheckpointError(f"the checkpoint {directory} is damaged: the checksum of {name} differs")
 
 
-def require_spaces(
-    manifest: Manifest, directory: Path, observation_space: Mapping[str, Any], action_space: Mapping[str, Any]
-) -> None:
-    """Raise ``CheckpointError`` in one sentence if the checkpoint was trained on other spaces (given as JSON)."""
+def require_spaces(manifest: Manifest, directory: Path, observation_space: Space, action_space: Space) -> None:
+    """Raise ``CheckpointError`` in one sentence if the checkpoint was trained on other spaces."""
     pairs = [
-        ("observation", manifest.observation_space, observation_space),
-        ("action", manifest.action_space, action_space),
+        ("observation", manifest.observation_space, space_to_json(observation_space)),
+        ("action", manifest.action_space, space_to_json(action_space)),
     ]
     for role, trained, current in pairs:
         if trained != current:
             raise CheckpointError(
                 f"the checkpoint {directory} was trained with the {role} space {describe(trained)}, "
-                f"but this environment has {describe(dict(current))}"
+                f"but this environment has {describe(current)}"
             )
 
 

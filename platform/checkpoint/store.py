@@ -21,8 +21,13 @@ from oneiros.platform.checkpoint.manifest import (
     read_manifest,
     verify_files,
 )
+from oneiros.platform.checkpoint.spaces import Space, space_to_json
 
 log = logging.getLogger(__name__)
+
+SELF_CHECKED = "replay"
+"""Files below a directory of this name carry checksums of their own: a damaged chunk of experience is set aside by the
+replay that reads it, and the rest of the checkpoint is used."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,9 @@ class Description:
 
     algorithm: str
     counters: Mapping[str, int]
-    observation_space: Mapping[str, Any]
-    action_space: Mapping[str, Any]
+    hyperparameters: Mapping[str, Any]
+    observation_space: Space
+    action_space: Space
     config: Mapping[str, Any]
     score: float | None = None
 
@@ -78,7 +84,7 @@ def write_checkpoint(directory: Path, describe: Callable[[Path], Description]) -
         files = {
             path.relative_to(partial).as_posix(): FileRecord(bytes=path.stat().st_size, sha256=digest(path))
             for path in sorted(partial.rglob("*"))
-            if path.is_file()
+            if path.is_file() and SELF_CHECKED not in path.relative_to(partial).parts
         }
         manifest = Manifest(
             format=FORMAT,
@@ -86,8 +92,9 @@ def write_checkpoint(directory: Path, describe: Callable[[Path], Description]) -
             algorithm=description.algorithm,
             created=time.time(),
             counters=dict(description.counters),
-            observation_space=dict(description.observation_space),
-            action_space=dict(description.action_space),
+            observation_space=space_to_json(description.observation_space),
+            action_space=space_to_json(description.action_space),
+            hyperparameters=dict(description.hyperparameters),
             config=dict(description.config),
             score=description.score,
             files=files,
@@ -119,7 +126,7 @@ class CheckpointStore:
         """
         directory = self.path(env_steps)
         write_checkpoint(directory, describe)
-        self._prune()
+        self.prune()
         return directory
 
     def path(self, env_steps: int) -> Path:
@@ -160,7 +167,8 @@ class CheckpointStore:
                 return directory
         raise CheckpointError(f"{self.root} holds no usable checkpoint")
 
-    def _prune(self) -> None:
+    def prune(self) -> None:
+        """Remove the checkpoints that the retention policy no longer keeps."""
         entries = self.checkpoints()
         kept = self.retention.kept([manifest for _, manifest in entries])
         for i, (directory, _) in enumerate(entries):

@@ -15,11 +15,10 @@ from oneiros.platform.checkpoint import (
     read_manifest,
     require_algorithm,
     require_spaces,
-    space_to_json,
 )
 from oneiros.platform.checkpoint.manifest import FORMAT
 
-OBS, ACT = space_to_json(spaces.Box(-1, 1, (3,))), space_to_json(spaces.Discrete(2))
+OBS, ACT = spaces.Box(-1, 1, (3,)), spaces.Discrete(2)
 
 
 def writer(steps, score=None, text="weights"):
@@ -27,7 +26,9 @@ def writer(steps, score=None, text="weights"):
         (directory / "learner").mkdir()
         (directory / "learner/agent.bin").write_text(f"{text} {steps}")
         (directory / "state.json").write_text("{}")
-        return Description("dreamerv3", {"env_steps": steps, "updates": steps // 8}, OBS, ACT, {"seed": 1}, score)
+        return Description(
+            "dreamerv3", {"env_steps": steps, "updates": steps // 8}, {"size": "1m"}, OBS, ACT, {"seed": 1}, score
+        )
 
     return write
 
@@ -163,7 +164,7 @@ def test_other_spaces_and_algorithms_are_refused_in_one_sentence(tmp_path):
     require_spaces(manifest, path, OBS, ACT)
     require_algorithm(manifest, path, "dreamerv3")
     with pytest.raises(CheckpointError, match=r"action space Discrete\(2\), but this environment has Discrete\(4\)"):
-        require_spaces(manifest, path, OBS, space_to_json(spaces.Discrete(4)))
+        require_spaces(manifest, path, OBS, spaces.Discrete(4))
     with pytest.raises(CheckpointError, match="'dreamerv3', not 'vmc'"):
         require_algorithm(manifest, path, "vmc")
 

@@ -103,7 +103,7 @@ class LinearAgent:
         obs = self._encode(batch, self.obs_space)
         action = self._encode(batch, self.action_space)
         previous = torch.cat([torch.zeros_like(action[:, :1]), action[:, :-1]], 1)
-        hidden = batch["latent/hidden"][:, 0].float()
+        hidden = batch["latent/hidden"][:, 0].float() * batch["latent_valid"][:, None]
         states = [hidden]
         for t in range(1, obs.shape[1]):
             hidden = self._step(hidden, previous[:, t], obs[:, t], batch["is_first"][:, t].bool())

@@ -1,0 +1,105 @@
+"""What trains, as the command line and notebooks see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from oneiros.platform.config import RunConfig
+from oneiros.platform.rollout import EvaluationResult as RolloutResult
+
+Videos = dict[str, NDArray[np.uint8]]
+"""By name, ``(T, height, width, 3)``."""
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """How the policy did in whole episodes, with its best actions."""
+
+    episodes: int
+    return_mean: float
+    return_std: float
+    length_mean: float
+    env_steps: int
+    """Policy steps of training before the evaluation."""
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+    faults: int = 0
+    """Episodes that a fault of the environment cut short; they are not among ``episodes``."""
+
+    @classmethod
+    def join(cls, parts: Sequence[RolloutResult], env_steps: int) -> EvaluationResult:
+        """Join what was played, possibly in several processes; at least one episode in all."""
+        returns = tuple(score for part in parts for score in part.returns)
+        lengths = tuple(length for part in parts for length in part.lengths)
+        return cls(
+            episodes=len(returns),
+            return_mean=float(np.mean(returns)),
+            return_std=float(np.std(returns)),
+            length_mean=float(np.mean(lengths)),
+            env_steps=env_steps,
+            returns=returns,
+            lengths=lengths,
+            faults=sum(part.faults for part in parts),
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers worth a curve."""
+        return {"return_mean": self.return_mean, "return_std": self.return_std, "length_mean": self.length_mean}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON holds it."""
+        return {**asdict(self), "returns": list(self.returns), "lengths": list(self.lengths)}
+
+
+class Engine(Protocol):
+    """Trains one agent in one environment; whoever drives it decides when to stop, save and evaluate.
+
+    Metrics are flat. Counters: ``env_steps`` (policy steps), ``updates``, ``episodes``. Recent episodes: ``return``,
+    ``length``. Speed: ``env_steps_per_s``, ``updates_per_s``. ``train_ratio`` is the actual one, ``policy_age`` the
+    updates between the weights that acted and the newest. ``replay/...``, ``faults/...`` (counts since the beginning
+    of the run), and the agent's own names, such as ``loss/...``.
+    """
+
+    @property
+    def env_steps(self) -> int:
+        """Policy steps taken so far, over all environments and all resumptions."""
+
+    def step(self) -> dict[str, float]:
+        """Train for about a second (in one process: for a fixed number of policy steps) and return metrics.
+
+        Raises ``TrainingDiverged`` when gradients stay not finite; the engine can still be saved.
+        """
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all; raises ``CheckpointWriteError``, an ``OSError``."""
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint; raises ``CheckpointError``, a ``ValueError``, if it is damaged or does not fit."""
+
+    def evaluate(self, episodes: int, seed: int) -> EvaluationResult:
+        """Play whole episodes in environments of their own; training is the same afterwards."""
+
+    def videos(self) -> Videos:
+        """Return open-loop predictions beside what really happened."""
+
+    def close(self) -> None:
+        """End processes and threads, and close environments."""
+
+
+def open_engine(config: RunConfig) -> Engine:
+    """Build the engine that ``config.engine`` names, with new weights and an empty replay.
+
+    Raises ``ConfigError``, the registry's errors and ``UnsupportedSpace``, all ``ValueError`` of one sentence.
+    """
+    if config.engine == "local":
+        from oneiros.platform.training.local import LocalEngine
+
+        return LocalEngine(config)
+    from oneiros.platform.engine.rllib_engine import RLlibEngine
+
+    return RLlibEngine(config)
