@@ -129,6 +129,7 @@ class Block:
         self.header = header
         self.data = data
         self.path = path
+        self.source = str(path)
         self.checked = 0
         self.checks = [0] * len(header.columns)
         self._mapping = mapping
@@ -170,10 +171,10 @@ class Block:
         The columns' checksums are not compared here (see `verify`). Raises `CorruptChunk` naming the file.
         """
         with open(path, "rb" if not mapped else "r+b") as file:
-            header = Header.decode(file.read(PAGE * 16), path.name)
+            header = Header.decode(file.read(PAGE * 16), str(path))
             actual, size = os.fstat(file.fileno()).st_size, header.offsets[-1]
             if actual != size:
-                raise CorruptChunk(f"{path.name} is truncated: {actual} of {size} bytes are there.")
+                raise CorruptChunk(f"{path} is truncated: {actual} of {size} bytes are there.")
             if mapped:
                 mapping = _map(file.fileno(), size)
                 block = cls(header, np.frombuffer(mapping, np.uint8), path, mapping)
@@ -183,7 +184,8 @@ class Block:
                 block = cls(header, data, None, None)
         journal = block._read_journal()
         if journal is None:
-            raise CorruptChunk(f"{path.name} has no intact journal: it cannot be told how many rows are there.")
+            raise CorruptChunk(f"{path} has no intact journal: it cannot be told how many rows are there.")
+        block.source = str(path)
         block._sequence = journal.sequence
         return block, journal
 
@@ -193,8 +195,7 @@ class Block:
         self.extend_checks(count)
         for name, expected, actual in zip(self.columns, checks, self.checks, strict=True):
             if expected != actual:
-                where = self.path.name if self.path else "A chunk in memory"
-                raise CorruptChunk(f"{where} has a damaged column {name!r}: its checksum does not fit.")
+                raise CorruptChunk(f"{self.source} has a damaged column {name!r}: its checksum does not fit.")
 
     def extend_checks(self, count: int) -> list[int]:
         """The CRC-32 of each column over the first ``count`` rows, reading only rows that are new since last time."""

@@ -39,6 +39,7 @@ COUNTERS = (
     "write_back_missed",
     "evicted",
     "dropped",
+    "disk_full",
     "quarantined",
     "recovered",
     "latents_lost",
@@ -307,8 +308,9 @@ class Replay:
             self._evict()
 
     def _make_space(self, error: OSError) -> bool:
-        if not self.counters["dropped"]:
+        if not self.counters["disk_full"]:
             logger.warning("Replay found the disk full and now makes do with what it holds: %s", error)
+        self.counters["disk_full"] += 1
         oldest = next(iter(self.chunks.values()), None)
         if oldest is None or any(path.stat().st_nlink > 1 for path in oldest.files()):
             return False

@@ -200,10 +200,10 @@ def open_chunk(
     theirs = Schema(tuple(column for column in rows.header.columns if column[0] != JOINS), (), 1)
     different = Schema(schema.rows, (), 1).difference(theirs)
     if different:
-        raise ReplayMismatch(f"{rows_name(number)} holds other rows than this replay: {different}.")
+        raise ReplayMismatch(f"{rows.source} holds other rows than this replay: {different}.")
     count = journal.count if count is None else count
     if count > rows.header.rows:
-        raise CorruptChunk(f"{rows_name(number)} has room for {rows.header.rows} rows, not for {count}.")
+        raise CorruptChunk(f"{rows.source} has room for {rows.header.rows} rows, not for {count}.")
     rows.verify(count, list(journal.checks) if checks is None else checks)
     about = rows.header.about
     chunk = Chunk(number, about["stream"], about["previous"], rows, None, schema.stride, count)
@@ -228,15 +228,15 @@ def _open_latents(schema: Schema, directory: Path, chunk: Chunk, mapped: bool, c
     try:
         latents, _ = Block.open(path, mapped=mapped)
     except CorruptChunk as error:
-        logger.warning("Replay starts %s anew: %s", path.name, error)
+        logger.warning("Replay starts the latents of a chunk anew: %s", error)
         return None
     header = latents.header
     if header.columns != schema.stored_latents or header.about["stride"] != schema.stride:
-        logger.warning("Replay starts %s anew: it holds latents of another kind.", path.name)
+        logger.warning("Replay starts %s anew: it holds latents of another kind.", path)
         return None
     latents.extend_checks(chunk.slots if check is not None else 0)
     if check is not None and combined(latents.checks) != check:
-        logger.warning("Replay starts %s anew: its checksum does not fit.", path.name)
+        logger.warning("Replay starts %s anew: its checksum does not fit.", path)
         return None
     return latents
 

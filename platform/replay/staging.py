@@ -1,30 +1,31 @@
-"""Batches on a device, the next one made ready while the learner works on this one.
+"""Batches on a device, the next ones made ready while the learner works on this one.
 
 On CUDA a worker thread samples straight into pinned memory and copies from there on a stream of its own; on the CPU it
-hands over what was sampled, uncopied. Without a worker (``threaded=False``) each batch is sampled when asked for, after
-everything that was written back before: that is what exact resume and tests use.
+hands over what was sampled, uncopied. Without a worker (``threaded=False``) each batch is sampled when it is asked for,
+so that the order of adding, sampling and writing back is that of the calls: for exact resume, and for tests.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from oneiros.platform.replay.buffer import LATENT, Batch, Replay, ReplayNotReady
+from oneiros.platform.replay.buffer import Batch, Replay, ReplayNotReady
 from oneiros.platform.replay.windows import Ids
 from torch import Tensor
 
+POLL_SECONDS = 0.02
 
-@dataclass(frozen=True)
-class Staged:
-    """A batch, ``(B, context + length, ...)`` tensors on the device, and its row ids ``(B, context + length)``."""
 
-    batch: dict[str, Tensor]
+class Staged(NamedTuple):
+    """A batch on the device, entries as `Replay.sample` has them, and its row ids ``(B, context + length)``."""
+
+    rows: dict[str, Tensor]
     row_id: Ids
 
 
@@ -43,40 +44,31 @@ class _Ready:
     copied: torch.cuda.Event | None
 
 
-@dataclass(frozen=True)
-class _Learnt:
-    row_id: Ids
-    latents: dict[str, Tensor]
-    signal: Tensor | None
-    copied: torch.cuda.Event | None
-
-
 class Stager:
-    """Feeds one learner from ``replay`` and takes its latents back; ``ahead`` batches lie ready.
+    """Feeds one learner from ``replay``; ``ahead`` batches lie ready.
 
-    The worker does both, in turn, so a write-back never races with sampling. A batch staged ahead has been sampled
-    before the write-backs of the updates still running: its latents may be ``ahead`` updates old.
+    A write-back never races with sampling (the replay's lock), but a batch staged ahead was sampled before the
+    write-backs of the updates still running: its latents, and its choice of rows, may be ``ahead`` updates old.
     """
 
     def __init__(
         self, replay: Replay, device: torch.device | str = "cpu", *, threaded: bool = True, ahead: int = 1
     ) -> None:
         if ahead < 1:
-            raise ValueError(f"A stager that works {ahead} batches ahead is not one: ahead must be at least 1.")
+            raise ValueError(f"A stager cannot have {ahead} batches ready; ahead must be at least 1.")
         self.replay = replay
         self.device = torch.device(device)
-        self.threaded = threaded
         self._ahead = ahead
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
-        self._slots = deque(self._slot() for _ in range(ahead + 1)) if self._stream is not None else deque()
+        # One more than lie ready: the copy out of one slot may still run while the next is filled.
+        self._slots = deque([self._slot() for _ in range(ahead + 1)] if self._stream is not None else [])
         self._ready: deque[_Ready] = deque()
-        self._learnt: deque[_Learnt] = deque()
         self._changed = threading.Condition()
-        self._working = False
+        self._generation = 0
         self._closed = False
         self._error: BaseException | None = None
-        self._worker = threading.Thread(target=self._work, name="replay-stager", daemon=True)
-        if threaded:
+        self._worker = threading.Thread(target=self._work, name="replay-stager", daemon=True) if threaded else None
+        if self._worker is not None:
             self._worker.start()
 
     def __enter__(self) -> Stager:
@@ -92,90 +84,68 @@ class Stager:
 
         Raises `ReplayNotReady` without a single whole window, ``RuntimeError`` once the worker failed or was closed.
         """
-        if not self.threaded:
-            ready = self._stage()
-        else:
-            with self._changed:
-                if not self._ready and not self.replay.ready:
-                    self.replay.sample()  # Says what is missing.
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: self._ready or self._error or self._closed)
-                self._raise_if_broken()
-                ready = self._ready.popleft()
-                self._changed.notify_all()
+        ready = self._stage() if self._worker is None else self._take()
         if ready.copied is not None:
             current = torch.cuda.current_stream(self.device)
             current.wait_event(ready.copied)
-            for tensor in ready.staged.batch.values():
+            for tensor in ready.staged.rows.values():
                 tensor.record_stream(current)
         return ready.staged
 
-    def write_back(self, row_id: Ids, latents: Mapping[str, Tensor], signal: Tensor | None = None) -> None:
-        """Store refreshed ``latents`` ``(B, T, ...)`` over the rows ``row_id`` ``(B, context + T)``, after the context.
+    def sample_apart(self) -> Staged:
+        """A batch sampled now that is not for training: fresh windows stay queued."""
+        sampled = self.replay.sample(online=False)
+        row_id = sampled.pop("row_id")
+        return Staged({name: torch.from_numpy(value).to(self.device) for name, value in sampled.items()}, row_id)
 
-        ``signal`` ``(B,)`` says how much each window taught, for prioritised replay. Does not wait for the device:
-        the copy is in line on the current stream, so static buffers of a captured update may be reused afterwards.
-        """
-        steps = self.replay.latent_steps
-        kept = {name.removeprefix(LATENT): self._to_host(tensor.detach()[:, steps]) for name, tensor in latents.items()}
-        own = None if signal is None else self._to_host(signal.detach().float())
-        copied = None
-        if self._stream is not None:
-            copied = torch.cuda.Event()
-            copied.record(torch.cuda.current_stream(self.device))
-        learnt = _Learnt(row_id, kept, own, copied)
-        if not self.threaded:
-            self._apply(learnt)
-            return
+    def restart(self) -> None:
+        """Forget the batches that lie ready, as after restoring the replay."""
         with self._changed:
-            self._raise_if_broken()
-            self._learnt.append(learnt)
+            self._generation += 1
+            self._ready.clear()
             self._changed.notify_all()
 
-    def flush(self) -> None:
-        """Wait until everything written back so far is in the replay, as before a save."""
-        with self._changed:
-            self._changed.wait_for(lambda: (not self._learnt and not self._working) or self._error or self._closed)
-            self._raise_if_broken()
-
     def close(self) -> None:
-        """Finish what was written back, end the worker, and forget the batches that lie ready."""
+        """End the worker, and forget the batches that lie ready."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        if self.threaded:
+        if self._worker is not None:
             self._worker.join()
         self._ready.clear()
 
-    def _raise_if_broken(self) -> None:
-        if self._error is not None:
-            raise RuntimeError("The replay stager failed.") from self._error
-        if self._closed:
-            raise RuntimeError("The replay stager is closed.")
+    def _take(self) -> _Ready:
+        with self._changed:
+            while not self._ready:
+                if self._error is not None:
+                    raise RuntimeError(f"The replay stager failed: {self._error}") from self._error
+                if self._closed:
+                    raise RuntimeError("The replay stager is closed.")
+                if not self.replay.ready:
+                    raise ReplayNotReady("Replay has no whole window yet: add more steps before asking for a batch.")
+                self._changed.wait(POLL_SECONDS)
+            ready = self._ready.popleft()
+            self._changed.notify_all()
+            return ready
 
     def _work(self) -> None:
         try:
             while True:
                 with self._changed:
-                    self._working = False
-                    self._changed.notify_all()
-                    # The timeout is for a replay that becomes ready while nobody waits for a batch.
-                    while not (self._learnt or self._closed or (len(self._ready) < self._ahead and self.replay.ready)):
-                        self._changed.wait(0.02)
-                    if self._closed and not self._learnt:
+                    while not self._closed and (len(self._ready) >= self._ahead or not self.replay.ready):
+                        # Nobody says when the replay becomes ready; once it is, only `next` and `close` matter.
+                        self._changed.wait(None if self._ready else POLL_SECONDS)
+                    if self._closed:
                         return
-                    self._working = True
-                    learnt = self._learnt.popleft() if self._learnt else None
-                if learnt is not None:
-                    self._apply(learnt)
-                    continue
+                    generation = self._generation
                 try:
                     ready = self._stage()
                 except ReplayNotReady:
-                    continue
+                    continue  # Emptied meanwhile, to be restored.
                 with self._changed:
-                    self._ready.append(ready)
-                    self._changed.notify_all()
+                    if generation == self._generation:
+                        self._ready.append(ready)
+                        self._changed.notify_all()
         except BaseException as error:
             with self._changed:
                 self._error = error
@@ -191,9 +161,10 @@ class Stager:
         slot.copied.synchronize()
         self.replay.sample(out=slot.arrays)
         with torch.cuda.stream(self._stream):
-            batch = {name: value.to(self.device, non_blocking=True) for name, value in slot.tensors.items()}
+            rows = {name: value.to(self.device, non_blocking=True) for name, value in slot.tensors.items()}
+            slot.copied = torch.cuda.Event()
             slot.copied.record(self._stream)
-        return _Ready(Staged(batch, slot.arrays["row_id"].copy()), slot.copied)
+        return _Ready(Staged(rows, slot.arrays["row_id"].copy()), slot.copied)
 
     def _slot(self) -> _Slot:
         shapes = self.replay.batch_shapes()
@@ -203,17 +174,3 @@ class Stager:
         arrays = {name: tensor.numpy() for name, tensor in pinned.items()}
         del pinned["row_id"]
         return _Slot(pinned, arrays)
-
-    def _to_host(self, tensor: Tensor) -> Tensor:
-        if tensor.device.type == "cpu":
-            return tensor
-        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-        return pinned.copy_(tensor, non_blocking=True)
-
-    def _apply(self, learnt: _Learnt) -> None:
-        if learnt.copied is not None:
-            learnt.copied.synchronize()
-        if learnt.signal is not None:
-            self.replay.prioritise(learnt.row_id, learnt.signal.numpy())
-        rows = learnt.row_id[:, self.replay.context :][:, self.replay.latent_steps]
-        self.replay.write_back(rows, {name: tensor.numpy() for name, tensor in learnt.latents.items()})
