@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
-
 from oneiros.algorithms.contract import Field, SpaceDict, Tensors, UnsupportedSpace
 from oneiros.algorithms.dreamerv3.encoder_decoder import class_counts, one_hots
 from oneiros.algorithms.nn.distributions import bounded_normal, normal_entropy, normal_log_prob
 from oneiros.algorithms.nn.layers import MLP
+from torch import Tensor, nn
 
 ACTION_MASK = "action_mask"
 MASKED = -1e9
@@ -104,9 +103,7 @@ class Actor(nn.Module):
 
     def _split(self, params: Tensor, mask: Tensor | None) -> tuple[list[Tensor], Tensor, Tensor]:
         layout = self.layout
-        logits, mean, std = params.split(
-            [layout.discrete_width, layout.continuous_width, layout.continuous_width], -1
-        )
+        logits, mean, std = params.split([layout.discrete_width, layout.continuous_width, layout.continuous_width], -1)
         probs = []
         for part in logits.split(layout.classes, -1) if layout.classes else ():
             if mask is not None and mask.shape[-1] == part.shape[-1]:

@@ -1,7 +1,7 @@
 """DreamerV3 (Hafner et al., Nature 2025): a world model from replay, a policy from imagination.
 
-Shapes: ``B`` sequences of ``T`` replayed steps, ``N = T * B`` rows with time first, ``H`` imagined steps, ``F`` the width
-of a feature, ``A`` the flat action width.
+Shapes: ``B`` sequences of ``T`` replayed steps, ``N = T * B`` rows with time first, ``H`` imagined steps, ``F`` the
+width of a feature, ``A`` the flat action width.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-
 from oneiros.algorithms.contract import Field, Mode, SpaceDict, Tensors
 from oneiros.algorithms.dreamerv3.actor import ACTION_MASK, ActionLayout, Actor, Noise
 from oneiros.algorithms.dreamerv3.config import Hyperparameters
@@ -21,11 +19,13 @@ from oneiros.algorithms.dreamerv3.openloop import open_loop
 from oneiros.algorithms.dreamerv3.returns import ReturnScale, lambda_return
 from oneiros.algorithms.dreamerv3.rssm import Latents
 from oneiros.algorithms.dreamerv3.world_model import WorldModel
+from oneiros.algorithms.nn.capture import Captured
 from oneiros.algorithms.nn.distributions import twohot_loss, twohot_mean
 from oneiros.algorithms.nn.laprop import LaProp
 from oneiros.algorithms.nn.layers import MLP
 from oneiros.algorithms.nn.precision import choose_compile, choose_precision
 from oneiros.algorithms.nn.weights import Weights
+from torch import Tensor, nn
 
 
 class DreamerV3:
@@ -87,6 +87,7 @@ class DreamerV3:
         heads += [self.model.mask] if self.model.mask is not None else []
         self.policy_size = sum(p.numel() for m in policy for p in m.parameters())
         self.weights = Weights([*policy, *heads], self.dtype)
+        self.critic_params: list[Tensor] = list(self.critic.parameters())
         self.slow_weights = Weights([self.slow_critic], self.dtype, trained=False)
         self.optimiser = LaProp(
             self.weights, config.learning_rate, config.warmup, config.clip, 1e-3, config.beta1, config.beta2, config.eps
@@ -98,8 +99,17 @@ class DreamerV3:
         """Averages a tensor over all learners in place; set by whoever runs several."""
         self.all_gather: Callable[[Tensor], Tensor] | None = None
         """Concatenates a tensor of all learners; set by whoever runs several."""
+        self.batch_keys = (
+            *(*self.obs_space, *self.action_space, "reward", "is_first", "is_last", "is_terminal"),
+            *("latent/deter", "latent/stoch", "latent_valid"),
+        )
         if choose_compile(config.compile, self.device):
             self.compile()
+        self._backward: Callable[[Tensors], tuple[Tensors, Tensors]] = self.backward
+        self._step: Callable[[Tensors], Tensors] = self.step
+        if self.device.type == "cuda" and config.cuda_graph:
+            self._backward = Captured(self.backward, [self.generator])
+            self._step = Captured(self.step, [])
 
     # ---- acting ------------------------------------------------------------------------------------------------------
 
@@ -135,17 +145,28 @@ class DreamerV3:
 
     def update(self, batch: Mapping[str, Tensor]) -> tuple[Tensors, Tensors]:
         """See ``contract.Agent``: world model, actor and critic in one optimiser step."""
+        inputs = {k: batch[k] for k in self.batch_keys if k in batch}
+        metrics, latents = self._backward(inputs)
+        if self.all_reduce is not None:
+            self.all_reduce(self.weights.grad)
+        metrics = {**metrics, **self._step({})}
+        self.updates += 1
+        return metrics, latents
+
+    def backward(self, batch: Tensors) -> tuple[Tensors, Tensors]:
+        """Metrics and refreshed latents of a batch, its gradients added to ``weights.grad``."""
         self.weights.refresh()
         self.slow_weights.refresh()
         loss, latents, metrics = self.loss(self.prepare(batch))
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.all_reduce is not None:
-            self.all_reduce(self.weights.grad)
-        metrics.update(self.optimiser.step())
-        with torch.no_grad():
-            torch._foreach_lerp_(self.slow_weights.params, list(self.critic.parameters()), self.config.slow_rate)
-        self.updates += 1
+        loss.backward()
         return metrics, latents
+
+    @torch.no_grad()
+    def step(self, _: Tensors) -> Tensors:
+        """Take the optimiser's step and let the slow critic follow."""
+        metrics = self.optimiser.step()
+        torch._foreach_lerp_(self.slow_weights.params, self.critic_params, self.config.slow_rate)
+        return metrics
 
     def prepare(self, batch: Mapping[str, Tensor]) -> Tensors:
         """Split a batch ``(B, context + T, ...)`` into time-major rows and the state they start from.
@@ -193,9 +214,7 @@ class DreamerV3:
         uniform = self._rand(T, B, rssm.groups)
         latents, logits = rssm.observe(tokens, rows["prev_action"], rows["is_first"], start, uniform)
         feat = latents.feat.view(N, -1).to(self.dtype)
-        losses, metrics = self.model.losses(
-            feat, logits.view(N, -1), obs, rows["reward"], rows["is_terminal"]
-        )
+        losses, metrics = self.model.losses(feat, logits.view(N, -1), obs, rows["reward"], rows["is_terminal"])
 
         # Imagination, from every replayed state, with no gradient into the model
         K = min(c.imagination_starts or T, T)
@@ -266,7 +285,9 @@ class DreamerV3:
             actions.append(action)
         return torch.stack(feats), torch.stack(actions)
 
-    def imagine_step(self, feat: Tensor, uniform: Tensor, act_uniform: Tensor, act_normal: Tensor) -> tuple[Tensor, Tensor]:
+    def imagine_step(
+        self, feat: Tensor, uniform: Tensor, act_uniform: Tensor, act_normal: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Act and predict: ``(M, F)`` to the next ``(M, F)`` and the action ``(M, A)``."""
         mask = self.model.predict_mask(feat)
         action = self.actor.sample(self.actor(feat), Noise(act_uniform, act_normal), mask)
@@ -309,6 +330,7 @@ class DreamerV3:
 
     def compile(self) -> None:
         """Compile the small pieces of the update; the loops over time stay in Python."""
+
         def piece(fn: Callable[..., Any]) -> Any:
             return torch.compile(fn, dynamic=False, fullgraph=True)
 
@@ -332,14 +354,16 @@ class DreamerV3:
         """Take what ``policy_state`` returned."""
         flat = tensors["weights"]
         if flat.numel() != self.policy_size:
-            raise ValueError(f"These policy weights have {flat.numel()} numbers, but this policy has {self.policy_size}.")
+            raise ValueError(
+                f"These policy weights have {flat.numel()} numbers, but this policy has {self.policy_size}."
+            )
         self.weights.flat[: self.policy_size].copy_(flat)
 
     def _named(self) -> dict[str, Tensor]:
         modules = {"model": self.model, "actor": self.actor, "critic": self.critic, "slow_critic": self.slow_critic}
         named = {f"{m}/{k}": p.data for m, module in modules.items() for k, p in module.named_parameters()}
         named |= {f"optimiser/{k}": v for k, v in self.optimiser.state_dict().items()}
-        named |= {f"return_scale/{k}": v for k, v in self.return_scale.named_buffers()}
+        named |= {f"return_scale/{k}": getattr(self.return_scale, k) for k in ("low", "high")}
         return named
 
     def state_dict(self) -> Tensors:

@@ -42,7 +42,9 @@ class Hyperparameters(BaseModel):
     hidden: int | None = Field(None, ge=4, description="width of the recurrent model's layers; the size's own if unset")
     groups: int = Field(32, ge=1, description="number of categorical latents")
     classes: int | None = Field(None, ge=2, le=256, description="classes of each latent; the size's own if unset")
-    depth: int | None = Field(None, ge=2, description="base channels of the convolutions; the size's own if unset; even")
+    depth: int | None = Field(
+        None, ge=2, description="base channels of the convolutions; the size's own if unset; even"
+    )
     units: int | None = Field(None, ge=4, description="width of encoder, decoder and heads; the size's own if unset")
     encoder_layers: int = Field(3, ge=1, description="layers of the vector encoder")
     decoder_layers: int = Field(3, ge=1, description="layers of the vector decoder")
@@ -59,7 +61,7 @@ class Hyperparameters(BaseModel):
     unimix: float = Field(0.01, ge=0, lt=1, description="share of uniform in latent distributions")
     actor_unimix: float = Field(0.01, ge=0, lt=1, description="share of uniform in discrete actors")
     free_nats: float = Field(1.0, ge=0, description="nats under which the KL terms are not reduced")
-    loss_scales: LossScales = Field(default_factory=LossScales)
+    loss_scales: LossScales = Field(default_factory=lambda: LossScales())
 
     horizon: int = Field(333, ge=2, description="steps; the discount is 1 - 1 / horizon")
     imagination_length: int = Field(15, ge=1, description="imagined steps from every replayed state")
@@ -72,7 +74,9 @@ class Hyperparameters(BaseModel):
     slow_rate: float = Field(0.02, gt=0, le=1, description="rate at which the slow critic follows, each update")
     slow_regulariser: float = Field(1.0, ge=0, description="weight of the critic's loss towards the slow critic")
     reward_gradient: bool = Field(True, description="whether the reward head's gradient reaches the world model")
-    replay_value_gradient: bool = Field(True, description="whether the replay critic's gradient reaches the world model")
+    replay_value_gradient: bool = Field(
+        True, description="whether the replay critic's gradient reaches the world model"
+    )
 
     learning_rate: float = Field(4e-5, gt=0, description="after warm-up")
     warmup: int = Field(1000, ge=0, description="updates of linear warm-up")

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
-from torch.nn import functional as F
-
 from oneiros.algorithms.contract import SpaceDict, UnsupportedSpace
 from oneiros.algorithms.nn.distributions import symexp, symlog
 from oneiros.algorithms.nn.layers import MLP, Block, BlockLinear, Conv, Linear, NormSiLU
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 DEPTHS = (2, 3, 4, 4)
 STRIDE = 2 ** len(DEPTHS)
@@ -107,7 +107,7 @@ class Encoder(nn.Module):
             self.tokens += units
         if self.images.keys:
             widths = [self.images.channels, *(depth * m for m in DEPTHS)]
-            self.convs = nn.ModuleList([Conv(i, o) for i, o in zip(widths, widths[1:], strict=False)])
+            self.convs = nn.ModuleList([Conv(i, o) for i, o in pairwise(widths)])
             self.norms = nn.ModuleList([NormSiLU(o) for o in widths[1:]])
             self.tokens += widths[-1] * math.prod(side // STRIDE for side in self.images.padded)
 
@@ -131,9 +131,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latents to observations, and the loss of each observation key given them."""
 
-    def __init__(
-        self, obs_space: SpaceDict, deter: int, stoch: int, depth: int, units: int, layers: int = 3
-    ):
+    def __init__(self, obs_space: SpaceDict, deter: int, stoch: int, depth: int, units: int, layers: int = 3):
         super().__init__()
         self.deter = deter
         self.images = ImageLayout(obs_space)
@@ -150,7 +148,7 @@ class Decoder(nn.Module):
             self.from_stoch = nn.Sequential(Block(stoch, 2 * units), Linear(2 * units, spatial))
             self.base_norm = NormSiLU(self.depth)
             widths = [depth * m for m in reversed(DEPTHS)]
-            self.convs = nn.ModuleList([Conv(i, o) for i, o in zip(widths, widths[1:], strict=False)])
+            self.convs = nn.ModuleList([Conv(i, o) for i, o in pairwise(widths)])
             self.norms = nn.ModuleList([NormSiLU(o) for o in widths[1:]])
             self.out = Conv(widths[-1], self.images.channels)
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-
 from oneiros.algorithms.contract import Tensors
 from oneiros.algorithms.dreamerv3.rssm import Latents
 from oneiros.algorithms.dreamerv3.world_model import WorldModel
+from torch import Tensor
 
 OBSERVED, IMAGINED = (0, 200, 0), (220, 0, 0)
 SEQUENCES, BORDER = 6, 2
@@ -24,7 +23,9 @@ def open_loop(model: WorldModel, rows: Tensors, generator: torch.Generator) -> T
     T, B = rows["is_first"].shape
     half, n = T // 2, min(SEQUENCES, B)
     rssm, device = model.rssm, rows["is_first"].device
-    obs = {k: rows[k].view(T, B, *rows[k].shape[1:])[:, :n] for k in (*model.encoder.vectors, *model.encoder.images.keys)}
+    obs = {
+        k: rows[k].view(T, B, *rows[k].shape[1:])[:, :n] for k in (*model.encoder.vectors, *model.encoder.images.keys)
+    }
     first_half = {k: v[:half].flatten(0, 1) for k, v in obs.items()}
     tokens = model.encoder(first_half, torch.float32).view(half, n, -1)
     uniform = torch.rand(T, n, rssm.groups, generator=generator, device=device)

@@ -11,8 +11,8 @@ def lambda_return(
 ) -> Tensor:
     """Lambda-returns (Sutton and Barto, eq. 12.2) over time-major sequences.
 
-    ``R_t = r_{t+1} + live_{t+1} ((1 - cont_{t+1}) v_{t+1} + cont_{t+1} R_{t+1})`` with ``live = (1 - terminal) discount``
-    and ``cont = (1 - last) lam``; it starts from ``R_T = v_T``.
+    ``R_t = r_{t+1} + live_{t+1} ((1 - cont_{t+1}) v_{t+1} + cont_{t+1} R_{t+1})``, from ``R_T = v_T``, with
+    ``live = (1 - terminal) discount`` and ``cont = (1 - last) lam``.
 
     Args:
         reward: ``(T + 1, N)``; entry ``t`` is paid on arriving at step ``t``, so entry 0 is not used.
@@ -43,17 +43,19 @@ class ReturnScale(torch.nn.Module):
 
     low: Tensor
     high: Tensor
+    ranks: Tensor
 
     def __init__(self, rate: float = 0.01, limit: float = 1.0):
         super().__init__()
         self.rate, self.limit = rate, limit
         self.register_buffer("low", torch.zeros(()))
         self.register_buffer("high", torch.zeros(()))
+        self.register_buffer("ranks", torch.tensor([0.05, 0.95]), persistent=False)
 
     @torch.no_grad()
     def update(self, returns: Tensor) -> Tensor:
         """Take in ``returns`` of any shape and return the new scale ``()``."""
-        percentiles = torch.quantile(returns.float().flatten(), torch.tensor([0.05, 0.95], device=returns.device))
+        percentiles = torch.quantile(returns.float().flatten(), self.ranks)
         self.low.lerp_(percentiles[0], self.rate)
         self.high.lerp_(percentiles[1], self.rate)
         return self.scale()

@@ -1,8 +1,8 @@
 """The recurrent state-space model of DreamerV3 (Nature 2025): a block GRU with categorical latents.
 
-Time comes first inside the algorithm: ``T`` steps of ``N`` sequences. ``D`` is the deterministic width, ``S`` the number
-of latent groups (32), ``K`` the classes of each, ``A`` the flat action width, ``E`` the token width. Stochastic states
-are flat ``(N, K * S)`` one-hots in class-major order (see ``nn.distributions``).
+Time comes first inside the algorithm: ``T`` steps of ``N`` sequences. ``D`` is the deterministic width, ``S`` the
+number of latent groups (32), ``K`` the classes of each, ``A`` the flat action width, ``E`` the token width. Stochastic
+states are flat ``(N, K * S)`` one-hots in class-major order (see ``nn.distributions``).
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-
 from oneiros.algorithms.nn.distributions import latent_probs, one_hot_sample, straight_through
 from oneiros.algorithms.nn.layers import MLP, Block, BlockLinear, Linear, NormSiLU
+from torch import Tensor, nn
 
 BLOCKS = 8
 
@@ -125,7 +124,7 @@ class RSSM(nn.Module):
     def observe_step(
         self, deter: Tensor, stoch: Tensor, action: Tensor, tokens: Tensor, keep: Tensor, uniform: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One step of ``observe``; ``action`` and ``tokens`` are projected already, ``keep`` ``(N, 1)`` is 0 at resets."""
+        """One step of ``observe``: ``action`` and ``tokens`` are projected, ``keep`` ``(N, 1)`` is 0 at resets."""
         deter = self.gru(deter * keep, stoch * keep, action)
         logits = self.post_logits(self.post_norm(self.post_deter(deter) + tokens))
         return deter, self.sample(logits, uniform), logits

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
 from oneiros.algorithms.contract import SpaceDict, Tensors
 from oneiros.algorithms.dreamerv3.actor import ACTION_MASK, ActionLayout
 from oneiros.algorithms.dreamerv3.config import Hyperparameters
@@ -21,6 +18,8 @@ from oneiros.algorithms.nn.distributions import (
     twohot_mean,
 )
 from oneiros.algorithms.nn.layers import MLP
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class WorldModel(nn.Module):

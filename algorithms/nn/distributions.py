@@ -63,9 +63,13 @@ def categorical_entropy(p: Tensor) -> Tensor:
 # ---- two-hot scalars -------------------------------------------------------------------------------------------------
 
 
+# Logits of the negative bins are stored outward from zero, as those of the positive bins are: a bin and its mirror
+# image then lie at the same offset of two contiguous halves, and pairing them needs no reversed copy.
+
+
 @functools.lru_cache
 def twohot_bins(count: int, device: torch.device) -> Tensor:
-    """The bins ``symexp(linspace(-20, 20))``, exactly symmetric around an exact zero; ``count`` is odd."""
+    """The bins ``symexp(linspace(-20, 20))`` in ascending order, exactly symmetric around an exact zero."""
     assert count % 2 == 1, count
     half = symexp(torch.linspace(-20, 0, count // 2 + 1, dtype=torch.float32))
     return torch.cat([half, -half[:-1].flip(0)]).to(device)
@@ -74,25 +78,25 @@ def twohot_bins(count: int, device: torch.device) -> Tensor:
 def twohot_mean(logits: Tensor, bins: Tensor) -> Tensor:
     """The expectation ``(N,)`` of ``(N, bins)`` logits; exactly 0 for uniform logits.
 
-    Bins of opposite sign are paired before they are summed. The products are rounded apart from the sums: were
-    ``p_i b_i + p_j b_j`` contracted to a fused multiply-add, the pair would not cancel.
+    Bins of opposite sign are paired: ``p_j b_j + p_i b_i = (p_j - p_i) b_j``. One product, so that no fused
+    multiply-add can keep the two from cancelling.
     """
     middle = bins.shape[0] // 2
     probs = torch.softmax(logits.float(), -1)
-    # b_j = -b_i, so p_j b_j + p_i b_i = (p_j - p_i) b_j: one product, nothing to contract.
-    positive, negative = probs[..., middle + 1 :], probs[..., :middle].flip(-1)
-    return ((positive - negative) * bins[middle + 1 :]).sum(-1)
+    return ((probs[..., middle + 1 :] - probs[..., :middle]) * bins[middle + 1 :]).sum(-1)
 
 
 def twohot_loss(logits: Tensor, target: Tensor, bins: Tensor) -> Tensor:
     """Cross-entropy ``(N,)`` of ``(N, bins)`` logits with the two-hot encoding of ``target`` ``(N,)``, in nats."""
     logits = logits.float()
+    middle = bins.shape[0] // 2
     above = torch.searchsorted(bins, target.contiguous(), right=True).clamp(1, bins.shape[0] - 1)
     below = above - 1
     low, high = bins[below], bins[above]
     weight = ((target - low) / (high - low)).clamp(0, 1)
-    at_below = logits.gather(-1, below[..., None])[..., 0]
-    at_above = logits.gather(-1, above[..., None])[..., 0]
+    at_below, at_above = (
+        logits.gather(-1, torch.where(i < middle, middle - 1 - i, i)[..., None])[..., 0] for i in (below, above)
+    )
     return torch.logsumexp(logits, -1) - (1 - weight) * at_below - weight * at_above
 
 

@@ -8,9 +8,8 @@ A gradient that is not finite changes nothing, moments and step count included, 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-
 from oneiros.algorithms.nn.weights import Weights
+from torch import Tensor
 
 
 class LaProp:
@@ -60,8 +59,10 @@ class LaProp:
 
         self.nonfinite += 1 - finite
         self.step_count += finite
-        rate = self.learning_rate * ((self.step_count - 1) / max(1, self.warmup)).clamp(0, 1) if self.warmup else (
-            torch.full_like(self.step_count, self.learning_rate)
+        rate = (
+            self.learning_rate * ((self.step_count - 1) / max(1, self.warmup)).clamp(0, 1)
+            if self.warmup
+            else (torch.full_like(self.step_count, self.learning_rate))
         )
         correct1 = (1 - self.beta1**self.step_count).clamp(min=1e-12)
         correct2 = (1 - self.beta2**self.step_count).clamp(min=1e-12)
@@ -71,7 +72,7 @@ class LaProp:
         self.momentum.lerp_(grad.div_(scale), (1 - self.beta1) * finite)
         self.weights.flat.addcmul_(self.momentum, (-rate / correct1 * finite).float())
         grad.zero_()
-        return {"grad_norm": grad_norm, "nonfinite_updates": self.nonfinite.float(), "learning_rate": rate.float()}
+        return {"grad_norm": grad_norm, "nonfinite": 1 - finite, "learning_rate": rate.float()}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Moments, step count and the count of skipped updates."""

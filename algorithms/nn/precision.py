@@ -41,5 +41,7 @@ def has_compiler() -> bool:
 def choose_compile(wish: str, device: torch.device) -> bool:
     """Whether to compile, for ``wish`` of ``auto``, ``on`` or ``off``; raises ``ValueError`` if it cannot be had."""
     if wish == "on" and device.type == "cpu" and not has_compiler():
-        raise ValueError("compile=on needs a C++ compiler (g++ or clang++) on the PATH; install one or set compile=off.")
+        raise ValueError(
+            "compile=on needs a C++ compiler (g++ or clang++) on the PATH; install one or set compile=off."
+        )
     return wish == "on" or (wish == "auto" and (device.type == "cuda" or has_compiler()))

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
 from oneiros.algorithms.nn.layers import layers_of
+from torch import Tensor, nn
 
 
 class _Cast(torch.autograd.Function):
@@ -42,7 +41,7 @@ class Weights:
     def __init__(self, modules: Sequence[nn.Module], compute_dtype: torch.dtype, trained: bool = True):
         self.modules = tuple(modules)
         self.dtype = compute_dtype
-        self.params = [p for module in modules for p in module.parameters()]
+        self.params: list[Tensor] = [p for module in modules for p in module.parameters()]
         self.sizes = [p.numel() for p in self.params]
         self.flat = torch.cat([p.detach().reshape(-1) for p in self.params])
         self.grad = torch.zeros_like(self.flat) if trained else self.flat.new_zeros(0)
