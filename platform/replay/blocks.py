@@ -215,21 +215,14 @@ class Block:
         slot = body + CHECK.pack(zlib.crc32(body))
         self.data[offset : offset + len(slot)] = np.frombuffer(slot, np.uint8)
 
-    def flush(self) -> None:
-        """Push a mapped block to the disk itself, so that it survives a power failure too."""
-        if self._mapping is not None:
-            self._mapping.flush()
-
     def write(self, path: Path, count: int) -> None:
-        """Write the header, journal and first ``count`` rows to ``path`` (a sparse file of full size), and sync it."""
+        """Write the header, journal and first ``count`` rows to ``path``, a sparse file of full size."""
         with open(path, "wb") as file:
             file.truncate(self.header.offsets[-1])
             file.write(self.data[: self.header.offsets[0]].data)
             for column, offset in zip(self.columns.values(), self.header.offsets, strict=False):
                 file.seek(offset)
                 file.write(column[:count].reshape(-1).view(np.uint8).data)
-            file.flush()
-            os.fsync(file.fileno())
 
     def _write_header(self) -> None:
         encoded = self.header.encoded

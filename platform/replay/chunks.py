@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +79,6 @@ class Chunk:
     saved_count: int = -1
     saved_version: int = -1
     saved_check: int = 0
-    _flushed: int = field(default=0, repr=False)
 
     @property
     def size(self) -> int:
@@ -138,12 +137,6 @@ class Chunk:
             else:
                 column[slots] = values[name][skip :: self.stride]
         self.latents_version += 1
-
-    def flush(self) -> None:
-        """Push new rows through to the disk."""
-        if self._flushed != self.count:
-            self.rows.flush()
-            self._flushed = self.count
 
     def files(self) -> list[Path]:
         """The mapped files behind this chunk."""

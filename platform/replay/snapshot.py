@@ -13,6 +13,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,53 +68,61 @@ def save(replay: Replay, directory: Path) -> None:
     if any(directory.iterdir()):
         # Writing over a file here could write into another save, or into the living replay: they share files.
         raise FileExistsError(f"{directory} is not empty: a replay is saved into an empty directory.")
+    changed = [directory / SELECTORS]
     for chunk in replay.chunks.values():
-        _save_rows(replay, chunk, directory / rows_name(chunk.id))
-        if chunk.latents is not None:
-            _save_latents(replay, chunk, directory / latents_name(chunk.id))
+        changed += _save_rows(replay, chunk, directory / rows_name(chunk.id))
+        changed += _save_latents(replay, chunk, directory / latents_name(chunk.id))
     with open(directory / SELECTORS, "wb") as selectors:
         np.savez(selectors, allow_pickle=False, **replay.selector.state_dict())
-        selectors.flush()
-        os.fsync(selectors.fileno())
+    # File systems commit many waiting files at once: one after the other would take many times as long.
+    with ThreadPoolExecutor(16, "replay-sync") as pool:
+        list(pool.map(_sync, changed))
     state = json.dumps(_index(replay))
-    with open(directory / (INDEX + ".new"), "w") as file:
-        json.dump({"crc": zlib.crc32(state.encode()), "state": state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(directory / (INDEX + ".new"), directory / INDEX)
-    saved = SavedState(directory)
-    assert saved.descriptor is not None
-    os.fsync(saved.descriptor)
-    replay.saved = saved
+    fresh = directory / (INDEX + ".new")
+    fresh.write_text(json.dumps({"crc": zlib.crc32(state.encode()), "state": state}))
+    _sync(fresh)
+    fresh.rename(directory / INDEX)
+    _sync(directory)
+    replay.saved = SavedState(directory)
     for chunk in replay.chunks.values():
         _mark_saved(chunk)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _mark_saved(chunk: Chunk) -> None:
     chunk.saved_count, chunk.saved_version = chunk.count, chunk.latents_version
 
 
-def _save_rows(replay: Replay, chunk: Chunk, target: Path) -> None:
+def _save_rows(replay: Replay, chunk: Chunk, target: Path) -> list[Path]:
+    if chunk.saved_count == chunk.count and _link(replay.saved, target):
+        return []
     if chunk.rows.path is None:
         chunk.rows.commit(chunk.count, chunk.last_clock)
-    chunk.flush()
-    if chunk.saved_count == chunk.count and _link(replay.saved, target):
-        return
-    if chunk.rows.path is not None:
-        try:
-            os.link(chunk.rows.path, target)
-            return
-        except OSError:
-            pass  # Another file system, or one without links: copying serves as well.
-    chunk.rows.write(target, chunk.count)
+        chunk.rows.write(target, chunk.count)
+        return [target]
+    try:
+        os.link(chunk.rows.path, target)
+    except OSError:
+        # Another file system, or one without links: a copy serves as well.
+        chunk.rows.write(target, chunk.count)
+    return [target]
 
 
-def _save_latents(replay: Replay, chunk: Chunk, target: Path) -> None:
-    assert chunk.latents is not None
+def _save_latents(replay: Replay, chunk: Chunk, target: Path) -> list[Path]:
+    if chunk.latents is None:
+        return []
     if chunk.saved_version == chunk.latents_version and _link(replay.saved, target):
-        return
+        return []
     chunk.saved_check = latents_check(chunk)
     chunk.latents.write(target, chunk.slots)
+    return [target]
 
 
 def _link(saved: SavedState, target: Path) -> bool:

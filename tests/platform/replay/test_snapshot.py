@@ -240,9 +240,7 @@ def test_shards_are_shared_out_anew(tools: SimpleNamespace, tmp_path: Path, live
     rows: set = set()
     for part in range(3):
         joined = Replay(tools.FIELDS, **{**options, "chunk_rows": 20}, directory=tmp_path / f"part-{part}")
-        added = sum(
-            joined.absorb(tmp_path / f"{'live' if live else 'save'}-{shard}", part, 3) for shard in range(2)
-        )
+        added = sum(joined.absorb(tmp_path / f"{'live' if live else 'save'}-{shard}", part, 3) for shard in range(2))
         assert added == len(joined) > 0
         assert len(joined.queue) == 0
         own = tools.stored_rows(joined)
