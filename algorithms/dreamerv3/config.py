@@ -22,14 +22,14 @@ class LossScales(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rec: float = Field(1.0, ge=0, description="reconstruction of every observation key")
-    rew: float = Field(1.0, ge=0, description="reward")
-    con: float = Field(1.0, ge=0, description="continuation")
-    dyn: float = Field(1.0, ge=0, description="prior towards posterior")
-    rep: float = Field(0.1, ge=0, description="posterior towards prior")
-    policy: float = Field(1.0, ge=0, description="actor")
-    value: float = Field(1.0, ge=0, description="critic on imagined returns")
-    repval: float = Field(0.3, ge=0, description="critic on replayed returns")
+    rec: float = Field(default=1.0, ge=0, description="reconstruction of every observation key")
+    rew: float = Field(default=1.0, ge=0, description="reward")
+    con: float = Field(default=1.0, ge=0, description="continuation")
+    dyn: float = Field(default=1.0, ge=0, description="prior towards posterior")
+    rep: float = Field(default=0.1, ge=0, description="posterior towards prior")
+    policy: float = Field(default=1.0, ge=0, description="actor")
+    value: float = Field(default=1.0, ge=0, description="critic on imagined returns")
+    repval: float = Field(default=0.3, ge=0, description="critic on replayed returns")
 
 
 class Hyperparameters(BaseModel):
@@ -61,7 +61,7 @@ class Hyperparameters(BaseModel):
     unimix: float = Field(0.01, ge=0, lt=1, description="share of uniform in latent distributions")
     actor_unimix: float = Field(0.01, ge=0, lt=1, description="share of uniform in discrete actors")
     free_nats: float = Field(1.0, ge=0, description="nats under which the KL terms are not reduced")
-    loss_scales: LossScales = Field(default_factory=lambda: LossScales())
+    loss_scales: LossScales = Field(default_factory=LossScales)
 
     horizon: int = Field(333, ge=2, description="steps; the discount is 1 - 1 / horizon")
     imagination_length: int = Field(15, ge=1, description="imagined steps from every replayed state")
