@@ -8,6 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+LONGEST_LIST = 15
+"""Choices that are still worth listing in a message."""
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be run; the message names the key, what is wrong, and the choices."""
@@ -27,7 +30,12 @@ def unknown(kind: str, word: str, choices: Iterable[str], where: str = "") -> Co
     """``word`` names no ``kind``: suggest the nearest, or list the choices when nothing is near."""
     names = sorted(choices)
     guess = nearest(word, names)
-    hint = f"did you mean {guess}?" if guess else f"choose from {', '.join(names) or 'nothing: there is none'}."
+    if guess:
+        hint = f"did you mean {guess}?"
+    elif len(names) > LONGEST_LIST:
+        hint = "'oneiros config ENV' lists all there are."
+    else:
+        hint = f"choose from {', '.join(names)}." if names else "there is none."
     return ConfigError(f"{kind} {word!r}{where} is unknown: {hint}")
 
 

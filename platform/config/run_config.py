@@ -57,7 +57,9 @@ class CheckpointConfig(Section):
     every_env_steps: Count | None = Field(
         default=None, ge=1, description="Env steps between two checkpoints, besides every_seconds; null: by time only."
     )
-    keep: Count = Field(default=2, ge=1, description="Checkpoints kept; older ones are deleted.")
+    keep: Count = Field(
+        default=2, ge=1, description="Newest checkpoints kept, beside the best one; others are deleted."
+    )
 
 
 class EvaluationConfig(Section):

@@ -58,16 +58,19 @@ def yaml_layer(path: Path) -> Layer:
     return Layer(str(path), read_yaml(path))
 
 
-def overrides_layer(words: Iterable[str]) -> Layer:
-    """``key=value`` words as a layer: keys may be dotted, values are YAML, the last of equal keys counts."""
+def overrides_layer(words: Iterable[str], flag: str = "--set") -> Layer:
+    """``key=value`` words as a layer: keys may be dotted, values are YAML, the last of equal keys counts.
+
+    Raises ``ConfigError`` naming ``flag`` for a word that is none.
+    """
     values: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise ConfigError(f"--set takes key=value, such as --set train_ratio=64, not {word!r}.")
+            raise ConfigError(f"{flag} takes key=value, such as train_ratio=64, not {word!r}.")
         try:
             values[key] = _load(text)
         except yaml.YAMLError as error:
-            raise ConfigError(f"--set {word}: the value is not YAML ({getattr(error, 'problem', error)}).") from error
-    return Layer("--set", values)
+            raise ConfigError(f"{flag} {word}: the value is not YAML ({getattr(error, 'problem', error)}).") from error
+    return Layer(flag, values)

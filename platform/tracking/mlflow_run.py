@@ -36,6 +36,14 @@ class Sent:
     """Byte of ``outbox.jsonl`` up to which entries were sent."""
 
 
+def last_sent(directory: RunDirectory) -> Sent | None:
+    """What the run's store was told so far; None when there was none yet."""
+    try:
+        return Sent(**json.loads(directory.mlflow_file.read_text()))
+    except (FileNotFoundError, json.JSONDecodeError, TypeError):
+        return None
+
+
 def tracking_uri(config: RunConfig) -> str:
     """Where the run is recorded: the configuration's ``uri``, ``MLFLOW_TRACKING_URI``, else SQLite beside the run."""
     named = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
@@ -120,11 +128,8 @@ class MlflowRun:
         """The run that an earlier process made in this store, if the store still has it."""
         from mlflow.exceptions import MlflowException
 
-        try:
-            sent = Sent(**json.loads(self.directory.mlflow_file.read_text()))
-        except (FileNotFoundError, json.JSONDecodeError, TypeError):
-            return None
-        if (sent.uri, sent.experiment) != (self.uri, self.config.tracking.experiment):
+        sent = last_sent(self.directory)
+        if sent is None or (sent.uri, sent.experiment) != (self.uri, self.config.tracking.experiment):
             return None
         assert self._client is not None
         try:

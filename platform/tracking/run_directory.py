@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from oneiros.platform.checkpoint import CheckpointStore, Retention
 from oneiros.platform.config import ConfigError, Resolved, RunConfig
 from oneiros.platform.config.errors import explain
 from oneiros.platform.config.sources import read_yaml
@@ -79,6 +80,30 @@ class RunDirectory:
             return RunConfig(**{**values, "run_dir": str(self.path)})
         except ValidationError as error:
             raise ConfigError(f"{self.config_file}: {explain(error)}") from error
+
+    def store(self, keep: int = 2) -> CheckpointStore:
+        """The run's checkpoints, of which the ``keep`` newest and the best stay."""
+        return CheckpointStore(self.checkpoints, Retention(last=keep, best=1))
+
+    def find_checkpoint(self, which: str = "latest") -> Path:
+        """The checkpoint called ``latest``, ``best``, by its env steps, or by its path.
+
+        Raises ``ConfigError`` naming those that there are, or ``CheckpointError`` when none is sound.
+        """
+        store = self.store()
+        if which == "latest":
+            return store.latest()
+        if which == "best":
+            return store.best()
+        path = store.path(int(which)) if which.isdigit() else Path(which)
+        if not path.is_dir():
+            steps = [str(manifest.env_steps) for _, manifest in store.checkpoints()]
+            raise ConfigError(f"checkpoint {which!r} is unknown: choose latest, best, {', '.join(steps)}, or a path.")
+        return path
+
+    def write_evaluation(self, figures: Mapping[str, Any]) -> None:
+        """Replace the figures of the last evaluation."""
+        write_whole(self.evaluation_file, json.dumps(dict(figures), indent=2) + "\n")
 
 
 def default_path(env: str, agent: str, runs: Path = RUNS) -> Path:

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from oneiros.platform.config import ConfigError
 from oneiros.platform.tracking.line_file import LineFile
-from oneiros.platform.tracking.mlflow_run import MlflowRun
+from oneiros.platform.tracking.mlflow_run import MlflowRun, last_sent
+from oneiros.platform.tracking.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +72,6 @@ class Sender:
         self._wake.set()
         self._thread.join(timeout)
         return self._drained
-
-    def unsent_bytes(self) -> int:
-        """Bytes of metrics and requests that no store was told of yet."""
-        sent = self.run.sent
-        total = self._metrics.size() + self._outbox.size()
-        return total - (sent.metrics + sent.outbox if sent else 0)
 
     def _work(self) -> None:
         wait = self._every
@@ -160,6 +156,27 @@ class Sender:
         if self._away:
             self._away = False
             log.warning("MLflow at %s is back and has been sent what it missed", self.run.uri)
+
+
+def unsent_bytes(directory: RunDirectory) -> int:
+    """Bytes of metrics and requests that MLflow was not told of; 0 for a run that is not for MLflow."""
+    try:
+        if not directory.config().tracking.mlflow:
+            return 0
+    except ConfigError:
+        return 0
+    sent = last_sent(directory)
+    total = LineFile(directory.metrics_file).size() + LineFile(directory.outbox_file).size()
+    return total - (sent.metrics + sent.outbox if sent else 0)
+
+
+def catch_up(directory: RunDirectory, timeout: float) -> bool:
+    """Send what a finished run's store has missed, for at most ``timeout`` seconds; True when nothing is left."""
+    if unsent_bytes(directory) == 0:
+        return True
+    sender = Sender(MlflowRun(directory, directory.config()))
+    sender.start()
+    return sender.close("FINISHED", timeout)
 
 
 def _parse(text: str) -> dict[str, Any] | None:

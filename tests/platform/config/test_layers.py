@@ -105,7 +105,7 @@ def test_a_named_preset_wins_over_the_match_and_loses_to_the_file(toy):
         (["agent=tow"], "algorithm 'tow' is unknown: did you mean toy?"),
         (["preset=zwei"], "preset 'zwei' is unknown: choose from broken, cartpole, cartpole_v1, one_gpu, two_cores."),
         (["preset=broken"], "setting 'train_ration' (in preset broken) is unknown: did you mean train_ratio?"),
-        (["seed"], "--set takes key=value, such as --set train_ratio=64, not 'seed'."),
+        (["seed"], "--set takes key=value, such as train_ratio=64, not 'seed'."),
     ],
 )  # fmt: skip
 def test_a_mistake_gets_one_sentence(toy, words, sentence):

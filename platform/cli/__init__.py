@@ -1,0 +1,1 @@
+"""The command line: ``oneiros train``, ``evaluate``, ``resume`` and what helps with them."""

@@ -1,0 +1,159 @@
+"""The loop around an engine: record, save, evaluate, show, until the run is done or interrupted."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from oneiros.platform.cli.interruption import Interruption
+from oneiros.platform.cli.progress import Display
+from oneiros.platform.config import RunConfig
+from oneiros.platform.tracking import RunDirectory, Tracker
+
+if TYPE_CHECKING:
+    from oneiros.platform.training.engine import Engine, EvaluationResult
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended."""
+
+    reason: str
+    """``done``, ``return reached``, ``time is up`` or ``interrupted``."""
+    env_steps: int
+    seconds: float
+    checkpoint: Path | None
+    evaluation: EvaluationResult | None
+
+
+class Every:
+    """Says when something is due again, by seconds, by env steps, or by whichever comes first."""
+
+    def __init__(self, seconds: float | None, env_steps: int | None, at: int) -> None:
+        self._seconds = seconds
+        self._env_steps = env_steps
+        self._when = time.monotonic()
+        self._at = at
+
+    def due(self, env_steps: int) -> bool:
+        """Whether it is due now; if so, the next time is counted from here."""
+        by_time = self._seconds is not None and time.monotonic() - self._when >= self._seconds
+        by_steps = self._env_steps is not None and env_steps // self._env_steps > self._at // self._env_steps
+        if by_time or by_steps:
+            self._when, self._at = time.monotonic(), env_steps
+        return by_time or by_steps
+
+
+class Drive:
+    """Runs an engine to the end of its run."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        run: RunDirectory,
+        config: RunConfig,
+        tracker: Tracker,
+        display: Display,
+        interruption: Interruption,
+        say: Callable[[str], None],
+    ) -> None:
+        self.engine = engine
+        self.run_directory = run
+        self.config = config
+        self.tracker = tracker
+        self.display = display
+        self.interruption = interruption
+        self.say = say
+        self.checkpoint: Path | None = None
+        self.failed_saves = 0
+        self._checkpoints = run.store(config.checkpoint.keep)
+        self._known: dict[str, float] = {}
+        self._started = time.monotonic()
+
+    def run(self) -> Outcome:
+        """Train until the env steps are taken, the return is reached, time is up, or a signal arrives; then save.
+
+        Raises whatever the engine raises; ``checkpoint`` is then the last one that was written.
+        """
+        config, engine = self.config, self.engine
+        start = engine.env_steps
+        record = Every(config.tracking.every_seconds, None, start)
+        save = Every(config.checkpoint.every_seconds, config.checkpoint.every_env_steps, start)
+        evaluate = Every(None, config.evaluation.every_env_steps, start)
+        film = Every(None, config.tracking.videos_every_env_steps, start)
+        with self.display:
+            self.display.update(start, {})
+            while (reason := self._finished()) is None:
+                metrics = engine.step()
+                self._known.update(metrics)
+                self.display.update(engine.env_steps, metrics)
+                if record.due(engine.env_steps):
+                    self._record()
+                if film.due(engine.env_steps):
+                    self._film()
+                if evaluate.due(engine.env_steps):
+                    self._evaluate()
+                if save.due(engine.env_steps):
+                    self._save()
+        self._record()
+        self._save()
+        evaluation = None
+        if reason != "interrupted" and config.evaluation.at_end:
+            self.say(f"Evaluating {config.evaluation.episodes} episodes.")
+            evaluation = self._evaluate()
+            self.tracker.artifact(self.run_directory.evaluation_file)
+        return Outcome(reason, engine.env_steps, time.monotonic() - self._started, self.checkpoint, evaluation)
+
+    def _finished(self) -> str | None:
+        config = self.config
+        if self.interruption.signal is not None:
+            return "interrupted"
+        if self.engine.env_steps >= config.env_steps:
+            return "done"
+        reached = self._known.get("return", float("-inf"))
+        enough = self._known.get("episodes", 0) >= EPISODES_TO_STOP
+        if config.stop_at_return is not None and enough and reached >= config.stop_at_return:
+            return "return reached"
+        if config.max_seconds is not None and time.monotonic() - self._started >= config.max_seconds:
+            return "time is up"
+        return None
+
+    def _record(self) -> None:
+        if self._known:
+            self.tracker.record({**self._known, "faults/failed_saves": float(self.failed_saves)}, self.engine.env_steps)
+
+    def _save(self) -> None:
+        """Save a checkpoint and delete those beyond ``keep``; a full disk costs this checkpoint, not the run."""
+        path = self._checkpoints.path(self.engine.env_steps)
+        try:
+            self.engine.save(path)
+        except OSError as error:
+            self.failed_saves += 1
+            if self.failed_saves == 1:
+                log.warning("checkpoint %s cannot be written (%s); training goes on", path, error)
+            return
+        self.checkpoint = path
+        self._checkpoints.prune()
+        self.tracker.tags({"oneiros.checkpoint": str(path)})
+
+    def _evaluate(self) -> EvaluationResult:
+        settings = self.config.evaluation
+        result = self.engine.evaluate(settings.episodes, settings.seed)
+        figures = {f"evaluation/{name}": value for name, value in result.metrics().items()}
+        self._known.update(figures)
+        self.tracker.record(figures, self.engine.env_steps)
+        self.run_directory.write_evaluation(result.to_dict())
+        return result
+
+    def _film(self) -> None:
+        for name, frames in self.engine.videos().items():
+            self.tracker.video(name, frames, self.engine.env_steps)
+
+
+EPISODES_TO_STOP = 20

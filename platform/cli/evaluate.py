@@ -1,0 +1,62 @@
+"""``oneiros evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from oneiros.platform.cli import options as o
+
+
+def evaluate(
+    path: o.RunPath,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes to play.")] = 20,
+    checkpoint: Annotated[
+        str, typer.Option(help="latest, best (by return in training), env steps, or a path.")
+    ] = "latest",
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the environments; else the run's own.")] = None,
+    explore: Annotated[bool, typer.Option("--explore", help="Sample actions, as in training.")] = False,
+    video: Annotated[Path | None, typer.Option(metavar="FILE", help="Film the first episode: .mp4 or .gif.")] = None,
+    json: o.Json = None,
+) -> None:
+    """Play whole episodes with a run's policy and its best actions.
+
+    Needs neither Ray nor the run's replay.
+    """
+    from oneiros.platform.cli.output import console, notes, write_json
+    from oneiros.platform.cli.training import describe
+    from oneiros.platform.rollout import evaluate as play
+    from oneiros.platform.tracking import RunDirectory, write_video
+    from oneiros.platform.training.policy_file import load_policy
+
+    run = RunDirectory.open(path)
+    config = run.config()
+    _check_video(video)
+    where = run.find_checkpoint(checkpoint)
+    policy, manifest = load_policy(where, seed=config.evaluation.seed if seed is None else seed)
+    notes.print(f"Checkpoint {where} ({manifest.env_steps:,} env steps)")
+    result = play(
+        config.env,
+        policy,
+        episodes,
+        seed=config.evaluation.seed if seed is None else seed,
+        mode="train" if explore else "eval",
+        num_envs=config.num_envs_per_runner,
+        vectorization=config.vectorization,
+        env_options=config.env_options,
+        record=video is not None,
+    )
+    figures: dict[str, Any] = {**result.summary(), "env_steps": manifest.env_steps, "checkpoint": str(where)}
+    if video is not None and result.frames is not None:
+        write_video(video, result.frames)
+        notes.print(f"Video {video}")
+    console.print(describe(figures))
+    write_json(json, figures)
+
+
+def _check_video(video: Path | None) -> None:
+    from oneiros.platform.config import ConfigError
+
+    if video is not None and video.suffix not in (".mp4", ".gif"):
+        raise ConfigError(f"--video {video} must end in .mp4 or .gif.")

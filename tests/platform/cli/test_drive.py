@@ -1,0 +1,127 @@
+"""The loop around an engine, with an engine that only counts."""
+
+import errno
+import json
+import os
+import signal
+
+import pytest
+from oneiros.platform.tracking import read_metrics
+
+
+def train(oneiros, *words):
+    quiet = ["--set", "tracking.mlflow=false", "--set", "evaluation.episodes=2", "--set", "tracking.every_seconds=1e-6"]
+    return oneiros("train", "CartPole-v1", "--engine", "local", "--size", "1m", "--run-dir", "run", *quiet, *words)
+
+
+def test_a_run_ends_at_its_steps_saves_and_evaluates(oneiros, fake_engine, tmp_path):
+    code, out, err = train(oneiros, "--env-steps", "100", "--json", "out.json")
+    assert code == 0
+    assert fake_engine.calls == [("save", 100), ("evaluate", 100), ("close", 100)]
+    assert "100 env steps in 0:00: done." in out and "return 100.0 ± 0.0, length 7.0" in out
+    assert "Preset two_cores (any environment, on a machine without a GPU): no preset names CartPole-v1" in err
+    figures = json.loads((tmp_path / "out.json").read_text())
+    assert figures["env_steps"] == 100 and figures["evaluation"]["return_mean"] == 100.0
+    assert figures["checkpoint"] == "run/checkpoints/step-000000000100"
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["episodes"] == 2
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [row["env_steps"] for row in rows if "return" in row][:3] == [10, 20, 30]
+    assert rows[-1]["evaluation/return_mean"] == 100.0
+
+
+def test_saving_evaluating_and_filming_happen_by_env_steps(oneiros, fake_engine, tmp_path):
+    every = ["checkpoint.every_env_steps=30", "evaluation.every_env_steps=40", "tracking.videos_every_env_steps=50"]
+    words = [word for setting in every for word in ("--set", setting)]
+    code, *_ = train(oneiros, "--env-steps", "100", *words, "--set", "checkpoint.keep=2")
+    assert code == 0
+    assert [call for call in fake_engine.calls if call[0] == "save"] == [("save", s) for s in (30, 60, 90, 100)]
+    assert [call for call in fake_engine.calls if call[0] == "evaluate"] == [("evaluate", s) for s in (40, 80, 100)]
+    assert [call for call in fake_engine.calls if call[0] == "videos"] == [("videos", 50), ("videos", 100)]
+    assert [path.name for path in sorted((tmp_path / "run" / "checkpoints").iterdir())] == [
+        "step-000000000090", "step-000000000100",
+    ]  # fmt: skip
+    assert (tmp_path / "run" / "media" / "openloop" / "image" / "000000000050.mp4").stat().st_size > 0
+
+
+def test_a_run_ends_early_at_the_return_it_was_asked_for(oneiros, fake_engine):
+    code, out, _ = train(oneiros, "--env-steps", "1000", "--set", "stop_at_return=50")
+    # 20 episodes, which 100 steps of five make, come first.
+    assert code == 0 and "100 env steps" in out and "return reached" in out
+
+
+def test_a_run_ends_early_when_its_time_is_up(oneiros, fake_engine):
+    code, out, _ = train(oneiros, "--env-steps", "1000000000", "--set", "max_seconds=0.3")
+    assert code == 0 and "time is up" in out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_go_on(oneiros, fake_engine, number, code):
+    fake_engine.on_step = lambda engine: engine.env_steps == 50 and os.kill(os.getpid(), number)
+    found, out, err = train(oneiros, "--env-steps", "1000")
+    assert found == code and fake_engine.calls == [("save", 50), ("close", 50)]
+    assert "Go on with: oneiros resume run" in out and "again to abort without saving" in err
+    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+
+    fake_engine.on_step = lambda engine: None
+    fake_engine.env_steps = 0
+    found, out, err = oneiros("resume", "run", "--env-steps", "120")
+    assert found == 0 and "Going on from run/checkpoints/step-000000000050" in err and "120 env steps" in out
+    found, _, err = oneiros("resume", "run")
+    assert found == 2 and "has taken its 120 env steps" in err
+
+
+def test_a_second_signal_aborts_without_saving(oneiros, fake_engine):
+    def twice(engine):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    fake_engine.on_step = twice
+    code, _, err = train(oneiros, "--env-steps", "1000")
+    assert code == 130 and "Aborted" in err and fake_engine.calls == [("close", 10)]
+
+
+def test_a_full_disk_costs_a_checkpoint_and_not_the_run(oneiros, fake_engine, tmp_path, caplog):
+    fake_engine.save_error = OSError(errno.ENOSPC, "No space left on device")
+
+    def space_again(engine):
+        if engine.env_steps == 60:
+            engine.save_error = None
+
+    fake_engine.on_step = space_again
+    code, *_ = train(oneiros, "--env-steps", "100", "--set", "checkpoint.every_env_steps=20")
+    assert code == 0 and ("save", 100) in fake_engine.calls and ("save", 60) in fake_engine.calls
+    assert sum("cannot be written" in record.message for record in caplog.records) == 1
+    assert read_metrics(tmp_path / "run" / "metrics.jsonl")[-2]["faults/failed_saves"] == 2
+
+
+def test_an_engine_that_fails_is_closed_and_its_run_marked(oneiros, fake_engine, monkeypatch):
+    from oneiros.platform.tracking import Tracker
+
+    statuses = []
+    monkeypatch.setattr(Tracker, "close", lambda self, status, timeout=30.0: statuses.append(status))
+
+    def fail(engine):
+        raise RuntimeError("the learner died")
+
+    fake_engine.on_step = fail
+    with pytest.raises(RuntimeError, match="the learner died"):
+        train(oneiros, "--env-steps", "100")
+    assert statuses == ["FAILED"] and fake_engine.calls == [("close", 10)]
+
+
+def test_a_run_is_not_trained_over_another(oneiros, fake_engine):
+    assert train(oneiros, "--env-steps", "100")[0] == 0
+    code, _, err = train(oneiros, "--env-steps", "100")
+    assert code == 2 and "run already holds a run: continue it with 'oneiros resume run'" in err
+
+
+@pytest.mark.parametrize(("reached", "code", "word"), [(450.0, 0, "The agent learnt"), (399.0, 1, "did not learn")])
+def test_the_demo_fails_when_the_agent_did_not_learn(oneiros, fake_engine, monkeypatch, reached, code, word):
+    from oneiros.platform.config.algorithms import Algorithm
+    from oneiros.platform.config.presets import Preset
+
+    preset = Preset(description="The demo.", run={"env_steps": 50, "tracking": {"mlflow": False}}, hyper={"size": "1m"})
+    monkeypatch.setattr(Algorithm, "presets", {"demo": preset})
+    fake_engine.returns = lambda steps: reached
+    found, out, _ = oneiros("demo", "--run-dir", "run", "--json", "out.json")
+    assert found == code and word in out and "run/checkpoints/step-000000000050" in out
