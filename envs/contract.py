@@ -101,6 +101,14 @@ class HandlesOptions(Protocol):
 
 
 @runtime_checkable
+class ResolvesTasks(Protocol):
+    """A suite whose task names may mean something in this process only, such as what a script registered."""
+
+    def resolve(self, task: str) -> dict[str, Any]:
+        """Options with which ``make`` builds ``task`` in any process; raises as ``make`` does."""
+
+
+@runtime_checkable
 class Snapshot(Protocol):
     """An environment whose state can be taken out and put back, so that a resumed run continues its episode."""
 

@@ -279,7 +279,10 @@ class ControlTask(gymnasium.Env[Any, Any]):
         return image
 
 
-VARIED = ("geom_size", "geom_pos", "geom_rgba", "site_pos", "body_pos", "light_pos")
+VARIED = (
+    *("geom_size", "geom_pos", "geom_rgba", "site_pos", "body_pos", "body_quat", "light_pos"),
+    *("wrap_prm", "hfield_data", "jnt_stiffness", "dof_damping"),
+)
 """What tasks change in the model itself when an episode begins (target sizes and places)."""
 
 SUITE = ControlSuite()

@@ -44,6 +44,10 @@ class GymSuite:
                 _plug_in(requirement)
         return sorted(gymnasium.registry)
 
+    def resolve(self, task: str) -> dict[str, Any]:
+        """The registered specification, which also builds what only this process has registered."""
+        return {"spec": self._spec(task)}
+
     def make(
         self,
         task: str,
@@ -52,10 +56,11 @@ class GymSuite:
         render_mode: str | None = None,
         action_repeat: int | None = None,
         time_limit: int | None = None,
+        spec: EnvSpec | None = None,
         **options: Any,
     ) -> AnyEnv:
-        """Build the environment ``task``; ``options`` are passed to it."""
-        spec = self._spec(task)
+        """Build the environment ``task``, or the one that ``spec`` describes; ``options`` are passed to it."""
+        spec = self._spec(task) if spec is None else deepcopy(spec)
         # Faults and order of calls are checked where environments are stepped, and once by `oneiros envs check`.
         spec.disable_env_checker = True
         spec.order_enforce = False
@@ -97,7 +102,9 @@ def _make(spec: EnvSpec, render_mode: str | None, options: Mapping[str, Any]) ->
         # pygame, which draws most of Gymnasium's own frames, opens the sound card otherwise, and complains.
         os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     try:
-        return gymnasium.make(spec, render_mode=render_mode, **options)
+        # Environments that draw nothing need not take the argument.
+        mode: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
+        return gymnasium.make(spec, **mode, **options)
     except gym_error.DependencyNotInstalled as error:
         raise MissingDependency(f"{spec.id} lacks a dependency: {error}") from error
     except ModuleNotFoundError as error:

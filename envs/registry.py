@@ -7,7 +7,8 @@ that a name needs is imported; one that cannot be imported is reported by ``suit
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
 from typing import Any, Literal
@@ -15,7 +16,15 @@ from typing import Any, Literal
 import numpy as np
 from gymnasium.vector import VectorEnv
 from oneiros.envs import options as generic
-from oneiros.envs.contract import BrokenSuite, HandlesOptions, InvalidOption, Suite, SuiteStatus, UnknownEnvironment
+from oneiros.envs.contract import (
+    BrokenSuite,
+    HandlesOptions,
+    InvalidOption,
+    ResolvesTasks,
+    Suite,
+    SuiteStatus,
+    UnknownEnvironment,
+)
 from oneiros.envs.options import AnyEnv
 from oneiros.envs.vector.subprocesses import SubprocessVector
 from oneiros.envs.vector.sync import SyncVector
@@ -66,6 +75,9 @@ def make_vector(
     if num_envs < 1:
         raise InvalidOption(f"the number of environments is at least 1, not {num_envs}")
     suite, task = find(env_id)
+    if isinstance(suite, ResolvesTasks):
+        with _naming(env_id, suite):
+            options |= suite.resolve(task)
     factory: Callable[[], AnyEnv] = partial(build, suite, task, env_id, options)
     seeds = None if seed is None else env_seeds(seed, num_envs)
     if vectorization == "sync":
@@ -88,13 +100,20 @@ def build(suite: Suite, task: str, env_id: str, options: dict[str, Any]) -> AnyE
     handles = suite.handles if isinstance(suite, HandlesOptions) else frozenset()
     wrapped = {key: value for key, value in options.items() if key in generic.GENERIC and key not in handles}
     own = {key: value for key, value in options.items() if key not in wrapped}
-    try:
+    with _naming(env_id, suite):
         env = suite.make(task, **own)
+    return generic.apply(env, env_id, wrapped)
+
+
+@contextmanager
+def _naming(env_id: str, suite: Suite) -> Iterator[None]:
+    """Say which environment is nearest where a suite only says that it has none of that name."""
+    try:
+        yield
     except UnknownEnvironment as error:
         if error.args:
             raise
         raise UnknownEnvironment(_unknown(env_id, suite)) from None
-    return generic.apply(env, env_id, wrapped)
 
 
 def find(env_id: str) -> tuple[Suite, str]:
@@ -178,7 +197,7 @@ def _unknown(env_id: str, suite: Suite) -> str:
             names += _names(_load(name))
         except Exception:  # another package's fault must not hide this message; suites() reports it
             continue
-    close = difflib.get_close_matches(env_id, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(env_id, names, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"there are {_some(names)}"
     return f"unknown environment {env_id!r}: {hint}"
 

@@ -113,7 +113,7 @@ def _array_check(leaf: Leaf, low: Any, high: Any) -> Check:
         if array.dtype != dtype and not np.can_cast(array.dtype, dtype, "same_kind") and not _fits(array, dtype):
             raise EnvironmentFault("dtype", f"observation {key!r} holds {array.dtype}, declared is {dtype}")
         # A finite sum proves every number finite; only a sum that is not needs the closer look.
-        if floating and not isfinite(add(array, None)) and not np.isfinite(array).all():
+        if floating and not isfinite(add(array, None, np.float64)) and not np.isfinite(array).all():
             raise EnvironmentFault("nan", f"observation {key!r} holds a number that is not finite")
         if low is not None and ((array < low) | (array > high)).any():
             raise EnvironmentFault("range", f"observation {key!r} has values outside its space")

@@ -64,12 +64,14 @@ def evaluate(
 
     Each environment contributes a number of episodes fixed beforehand, so that short ones are not counted more often
     for being short. ``record`` keeps the frames of the first episode (the environment's ``rgb_array`` rendering).
+    An option ``seed`` of the environment yields to ``seed``.
     Raises ``EndlessEpisode`` if one lasts longer than ``longest_episode`` policy steps.
     """
     if episodes < 1:
         raise ValueError(f"an evaluation has at least 1 episode, not {episodes}")
     num_envs = min(num_envs, episodes)
-    options = {**(env_options or {}), **({"render_mode": "rgb_array"} if record else {})}
+    own = {key: value for key, value in (env_options or {}).items() if key != "seed"}
+    options = {**own, **({"render_mode": "rgb_array"} if record else {})}
     env = make_vector(env_id, num_envs, vectorization, seed, **options)
     frames: list[NDArray[np.uint8]] = []
     try:
