@@ -116,7 +116,8 @@ def test_a_gradient_that_is_not_finite_changes_nothing_but_the_counter(poison: f
     after = optimiser.state_dict() | {"flat": weights.flat}
     for name in ("rms", "momentum", "step", "flat"):
         assert torch.equal(after[name], before[name]), name
-    assert after["nonfinite"].item() == before["nonfinite"].item() + 1 == metrics["nonfinite_updates"].item()
+    assert after["nonfinite"].item() == before["nonfinite"].item() + 1
+    assert metrics["nonfinite"].item() == 1
     assert torch.equal(weights.grad, torch.zeros_like(weights.grad)), "the poison must not stay in the gradient buffer"
     for step in range(at, at + 4):
         take(weights, optimiser, gradients(step))
