@@ -48,16 +48,19 @@ class Report:
     megabytes_per_million_steps: float = 0.0
     findings: list[Finding] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._kinds: set[str] = set()
+
     @property
     def broken(self) -> bool:
         """Whether anything breaks the contract."""
         return any(finding.breaks for finding in self.findings)
 
-    def add(self, text: str, breaks: bool = True) -> None:
-        """Note a finding, once."""
-        finding = Finding(breaks, text)
-        if finding not in self.findings:
-            self.findings.append(finding)
+    def add(self, text: str, breaks: bool = True, kind: str | None = None) -> None:
+        """Note a finding, once of its ``kind``; by default its text is its kind."""
+        if (kind or text) not in self._kinds:
+            self._kinds.add(kind or text)
+            self.findings.append(Finding(breaks, text))
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -162,7 +165,7 @@ class _Runner:
         if not isinstance(reward, int | float | np.number):
             report.add(f"step() returns a reward of type {type(reward).__name__}: it must be a number")
         elif not np.isfinite(float(reward)):
-            report.add(f"step() returns the reward {reward}: it must be finite")
+            report.add(f"step() returns the reward {reward}: it must be finite", kind="infinite reward")
         for flag, value in (("terminated", terminated), ("truncated", truncated)):
             if not isinstance(value, bool | np.bool_):
                 report.add(f"step() returns {flag} of type {type(value).__name__}: it must be a bool")
@@ -176,7 +179,9 @@ class _Runner:
 
     def _look_at_observation(self, observation: Any, source: str) -> None:
         for problem in problems(self.env.observation_space, observation):
-            self.report.add(f"{source} returns {problem}")
+            # What is outside differs from step to step; the first is enough to find it by.
+            outside = problem.partition("outside of its space")
+            self.report.add(f"{source} returns {problem}", kind=source + outside[0] if outside[1] else None)
 
     def _judge_memory(self, memory: list[tuple[int, float]]) -> None:
         """Growth over the second half, when caches are warm."""

@@ -1,0 +1,129 @@
+"""The whole way with a real agent: train, be interrupted, resume, evaluate."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from oneiros.platform.tracking import read_metrics
+
+ONEIROS = os.path.join(os.path.dirname(sys.executable), "oneiros")
+TINY = """
+engine: local
+size: 1m
+batch_size: 2
+batch_length: 8
+imagination_length: 3
+learning_starts: 64
+train_ratio: 0.5
+num_envs_per_runner: 2
+tracking: {mlflow: false, every_seconds: 0.01}
+evaluation: {episodes: 2}
+"""
+"""A real training that learns from the first hundred steps on, as fast as it can."""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TINY)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_is_resumed_and_evaluated(tiny, tmp_path, number, code):
+    command = [ONEIROS, "train", "CartPole-v1", "tiny.yaml", "--env-steps", "100000000", "--run-dir", "run"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and any("loss/dyn" in row for row in read_metrics(metrics))):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "Go on with: oneiros resume run" in out and "Traceback" not in err
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    reached = int(checkpoint.name.removeprefix("step-"))
+
+    resume = [ONEIROS, "resume", "run", "--env-steps", str(reached + 300), "--json", "out.json"]
+    done = subprocess.run(resume, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "out.json").read_text())
+    assert figures["env_steps"] >= reached + 300 and figures["evaluation"]["episodes"] == 2
+    steps = [row["env_steps"] for row in read_metrics(metrics)]
+    assert steps == sorted(steps) and steps[0] < reached < steps[-1]
+
+
+@pytest.mark.timeout(120)
+def test_a_finished_run_can_be_evaluated_listed_and_explained(tiny, oneiros, tmp_path):
+    code, out, _ = oneiros(
+        "train", "CartPole-v1", "tiny.yaml", "--env-steps", "400", "--seed", "3", "--run-dir", "runs/a"
+    )
+    assert code == 0 and "done" in out
+    config = yaml.safe_load((tmp_path / "runs" / "a" / "config.yaml").read_text())
+    assert config["env_steps"] == 400 and config["hyper"]["batch_size"] == 2
+
+    code, out, _ = oneiros("evaluate", "runs/a", "--episodes", 3, "--json", "ev.json", "--video", "episode.gif")
+    figures = json.loads((tmp_path / "ev.json").read_text())
+    assert code == 0 and "Evaluation over 3 episodes" in out
+    assert figures["episodes"] == 3 and figures["return_mean"] > 0 and figures["length_mean"] == figures["return_mean"]
+    assert {"return_std", "env_steps"} <= set(figures) and figures["env_steps"] >= 400
+    assert (tmp_path / "episode.gif").stat().st_size > 0
+    again = oneiros("evaluate", "runs/a", "--episodes", 3, "--json", "again.json", "--checkpoint", figures["env_steps"])
+    assert again[0] == 0 and json.loads((tmp_path / "again.json").read_text())["returns"] == figures["returns"]
+
+    code, out, _ = oneiros("runs", "--json", "runs.json")
+    (row,) = json.loads((tmp_path / "runs.json").read_text())
+    assert code == 0 and "runs/a" in out and row["env"] == "CartPole-v1" and row["seed"] == 3
+    assert row["env_steps"] >= 400 and row["evaluation"] > 0 and row["unsent_bytes"] == 0
+
+    code, out, _ = oneiros("config", "runs/a", "--json", "config.json")
+    settings = json.loads((tmp_path / "config.json").read_text())
+    assert code == 0 and settings["seed"] == {"value": 3, "from": "--seed"}
+    assert settings["hyper.batch_size"] == {"value": 2, "from": "tiny.yaml"}
+    assert settings["hyper.unimix"]["from"] == "default"
+    assert settings["preset"] == {
+        "value": "two_cores",
+        "from": "no preset names CartPole-v1, and this machine has no GPU",
+    }
+
+
+@pytest.mark.timeout(120)
+def test_a_run_is_recorded_in_mlflow_and_says_how_to_look(tiny, oneiros, tmp_path):
+    from mlflow import MlflowClient
+
+    words = ["--env-steps", "300", "--run-dir", "runs/a", "--set", "tracking.mlflow=true"]
+    code, out, _ = oneiros("train", "CartPole-v1", "tiny.yaml", *words)
+    store = f"sqlite:///{tmp_path.resolve()}/runs/mlflow.db"
+    assert code == 0 and f"MLflow page: mlflow ui --backend-store-uri {store}" in out
+    client = MlflowClient(store)
+    sent = json.loads((tmp_path / "runs" / "a" / "mlflow.json").read_text())
+    run = client.get_run(sent["run_id"])
+    assert run.info.status == "FINISHED" and run.data.params["hyper.batch_size"] == "2"
+    assert {"return", "length", "loss/dyn", "updates_per_s", "train_ratio", "policy_age"} <= set(run.data.metrics)
+    assert {"evaluation/return_mean", "system/cpu_utilization_percentage"} <= set(run.data.metrics)
+    assert run.data.tags["oneiros.checkpoint"].startswith("runs/a/checkpoints/step-")
+    assert {"config.yaml", "provenance.json", "evaluation.json"} <= {
+        file.path for file in client.list_artifacts(sent["run_id"])
+    }
+
+
+def test_the_configuration_that_train_would_use_is_shown_with_its_origins(tiny, oneiros, tmp_path):
+    words = ["CartPole-v1", "tiny.yaml", "--size", "12m", "--set", "learning_rate=1e-3", "--json", "config.json"]
+    code, out, _ = oneiros("config", *words)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    assert code == 0 and settings["hyper.size"] == {"value": "12m", "from": "--size"}
+    assert settings["hyper.learning_rate"] == {"value": 1e-3, "from": "--set"}
+    assert settings["train_ratio"] == {"value": 0.5, "from": "tiny.yaml"}
+    assert [line.split()[0] for line in out.splitlines()[1:]] == list(settings)
+
+
+def test_a_configuration_file_may_name_the_environment(tiny, oneiros, tmp_path):
+    (tmp_path / "all.yml").write_text(TINY + "env: memory/cue-5\n")
+    code, _, _ = oneiros("config", "all.yml", "--json", "config.json")
+    settings = json.loads((tmp_path / "config.json").read_text())
+    assert code == 0 and settings["env"] == {"value": "memory/cue-5", "from": "all.yml"}
