@@ -21,6 +21,7 @@ from oneiros.platform.replay import snapshot
 from oneiros.platform.replay.blocks import Array, columns_of, is_full
 from oneiros.platform.replay.chunks import VALID, Chunk, ReplayMismatch, Schema, create_chunk
 from oneiros.platform.replay.directory import Directory
+from oneiros.platform.replay.rows import LATENT, checked_latents, checked_rows, row_bytes
 from oneiros.platform.replay.selectors import Mixture, OnlineQueue, Prioritised, Recency, Selector, Uniform
 from oneiros.platform.replay.windows import OFFSET_MASK, SHIFT, Ids, Span, Windows, row_id
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LATENT = "latent/"
-NOT_OBSERVED = ("reward", "is_first", "is_last", "is_terminal", "action")
 COUNTERS = (
     "inserted",
     "sampled",
@@ -195,7 +194,7 @@ class Replay:
         A full disk costs the oldest chunks that this replay alone holds, or else these rows: counted, logged once.
         Raises `ReplayMismatch` naming the first entry that does not fit.
         """
-        rows, shape = self._checked(chunk.rows)
+        rows, shape = checked_rows(self.schema, chunk.rows)
         streams = np.asarray(chunk.streams)
         if streams.shape != shape[:1]:
             raise ReplayMismatch(f"There are rows of {shape[0]} streams, but stream ids of shape {streams.shape}.")
@@ -331,33 +330,6 @@ class Replay:
         for path in chunk.files():
             path.unlink(missing_ok=True)
 
-    def _checked(self, rows: Mapping[str, Array]) -> tuple[dict[str, Array], tuple[int, int]]:
-        columns = [*self.schema.rows]
-        if any(name in rows for name, _, _ in self.schema.latents):
-            columns += self.schema.latents
-        unknown = sorted(rows.keys() - {name for name, _, _ in columns})
-        if unknown:
-            known = ", ".join(name for name, _, _ in columns)
-            raise ReplayMismatch(f"Rows have an entry {unknown[0]!r} that replay does not know; it knows: {known}.")
-        checked: dict[str, Array] = {}
-        leading: tuple[int, ...] | None = None
-        for name, dtype, shape in columns:
-            if name not in rows:
-                raise ReplayMismatch(f"Rows lack the entry {name!r}.")
-            value = np.asarray(rows[name])
-            if value.ndim != 2 + len(shape) or value.shape[2:] != shape:
-                raise ReplayMismatch(f"Rows {name!r} have the shape {value.shape}; it must be (N, T) + {shape}.")
-            if not np.can_cast(value.dtype, dtype, casting="same_kind"):
-                raise ReplayMismatch(f"Rows {name!r} are {value.dtype}, which does not fit {np.dtype(dtype)}.")
-            leading = leading or value.shape[:2]
-            if value.shape[:2] != leading:
-                raise ReplayMismatch(f"Rows {name!r} have {value.shape[:2]} streams and steps, others {leading}.")
-            checked[name] = value
-        assert leading is not None
-        if 0 in leading:
-            raise ReplayMismatch(f"Rows have {leading[0]} streams of {leading[1]} steps: there is nothing to store.")
-        return checked, (leading[0], leading[1])
-
     # --------------------------------------------------------------------------------------------------- batches out
 
     def batch_shapes(self, batch: int | None = None) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
@@ -439,15 +411,7 @@ class Replay:
         ones (``latent_stride``) are left out. Rows evicted meanwhile are counted and ignored.
         Raises `ReplayMismatch` naming the first entry that does not fit.
         """
-        values = {}
-        for name, dtype, shape in self.schema.latents:
-            value = latents.get(name, latents.get(name.removeprefix(LATENT)))
-            if value is None or value.shape != (*row_id.shape, *shape):
-                given = "missing" if value is None else value.shape
-                raise ReplayMismatch(f"Written-back {name!r} is {given}; it must be {(*row_id.shape, *shape)}.")
-            if not np.can_cast(value.dtype, dtype, casting="same_kind"):
-                raise ReplayMismatch(f"Written-back {name!r} is {value.dtype}, which does not fit {np.dtype(dtype)}.")
-            values[name] = value
+        values = checked_latents(self.schema, row_id, latents)
         if not values:
             return 0
         found = 0
@@ -530,13 +494,7 @@ class Replay:
     def stats(self) -> dict[str, float]:
         """Sizes and counts since the beginning; bytes of rows are those of one row, latents spread over the stride."""
         with self.lock:
-            sizes = {"obs": 0.0, "latents": 0.0, "rest": 1.0}
-            for name, dtype, shape in self.schema.rows:
-                kind = "rest" if name.split("/")[0] in NOT_OBSERVED else "obs"
-                sizes[kind] += np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
-            for _, dtype, shape in self.schema.stored_latents:
-                bytes_each = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
-                sizes["latents"] += bytes_each / self.schema.stride
+            sizes = row_bytes(self.schema)
             allocated = sum(chunk.nbytes for chunk in self.chunks.values())
             return {
                 "rows": self.rows,

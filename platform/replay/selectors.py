@@ -209,8 +209,10 @@ class Prioritised:
         touched = set()
         for start, value in zip(starts.tolist(), signal.tolist(), strict=True):
             chunk, place = start >> SHIFT, (start & OFFSET_MASK) // self.stride
-            if chunk in self._weights:
-                self._weights[chunk][place] = self._weight(value)
+            weights = self._weights.get(chunk)
+            # A weight of zero means that no window begins there; it must not get one.
+            if weights is not None and place < len(weights) and weights[place] > 0:
+                weights[place] = self._weight(value)
                 self.largest = max(self.largest, value)
                 touched.add(chunk)
         for chunk in touched:

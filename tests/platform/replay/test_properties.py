@@ -107,7 +107,7 @@ class Life:
         assert set(indexed) == self.tools.possible_windows(replay)
 
 
-@settings(COMMON, max_examples=60)
+@settings(COMMON, max_examples=150)
 @given(layout=LAYOUTS, mixture=MIXTURES, steps=st.lists(STEPS, max_size=25), on_disk=st.booleans())
 def test_life(tools: SimpleNamespace, layout: dict, mixture: dict | None, steps: list[tuple], on_disk: bool) -> None:
     folder = Path(tempfile.mkdtemp())
@@ -148,7 +148,7 @@ def test_online_covers_everything_once(tools: SimpleNamespace, layout: dict, siz
         assert [start[2] for start in starts if start[0] == stream] == list(range(0, total - replay.window + 1, step))
 
 
-@settings(COMMON, max_examples=30)
+@settings(COMMON, max_examples=12)
 @given(
     layout=LAYOUTS,
     mixture=MIXTURES,

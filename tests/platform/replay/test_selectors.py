@@ -76,6 +76,14 @@ def test_new_windows_have_the_largest_priority(tools: SimpleNamespace) -> None:
     assert (positions(replay, 1000) >= 46).mean() > 0.95
 
 
+def test_signals_about_rows_that_begin_no_window_change_nothing(tools: SimpleNamespace) -> None:
+    replay = Replay(tools.FIELDS, **OPTIONS, mixture={"priority": 1.0})
+    replay.add(tools.Source().chunk([0], 50))
+    replay.prioritise(np.arange(46, 60, dtype=np.int64), np.full(14, 1e9))
+    replay.prioritise(np.array([77 << 20], np.int64), np.array([1e9]))
+    assert positions(replay, 500).max() <= 45
+
+
 def test_signals_that_are_no_numbers_are_counted_and_ignored(tools: SimpleNamespace) -> None:
     replay = Replay(tools.FIELDS, **OPTIONS, mixture={"priority": 1.0})
     replay.add(tools.Source().chunk([0], 50))
