@@ -1,0 +1,251 @@
+"""RLlib's ``EnvRunner`` around our rollout loop: the actor, its restarts and its placement are RLlib's."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+import torch
+from oneiros.algorithms.contract import Agent
+from oneiros.envs import registry
+from oneiros.platform.engine.callbacks import FinishedEpisode, call
+from oneiros.platform.engine.config import ENV_SPACES, WorldModelConfig, single_spaces
+from oneiros.platform.engine.rllib_envs import resolve
+from oneiros.platform.rollout import Chunk, Episode, EvaluationResult, Rollout, evaluate
+from oneiros.platform.training.agents import build_agent
+from oneiros.platform.training.collector import Collected, RolloutCollector
+from ray.exceptions import RayError
+from ray.rllib.env.env_context import EnvContext
+from ray.rllib.env.env_runner import EnvRunner
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Announcement:
+    """What an env runner says about a chunk; small, because it goes through the driver."""
+
+    chunk: list[ray.ObjectRef]
+    """The chunk, in a list so that the driver does not fetch it; none if there was an ``error``."""
+    runner: int
+    born: int
+    """When it was collected, in nanoseconds: orders the chunks of one runner, also over its restarts."""
+    env_steps: int
+    policy_version: int
+    episodes: list[Episode] = field(default_factory=list)
+    faults: dict[str, int] = field(default_factory=dict)
+    """New ones since the last chunk."""
+    error: str | None = None
+    """Why there is no chunk."""
+
+
+class WorldModelEnvRunner(EnvRunner):
+    """Steps the environments of one process with its own copy of the policy.
+
+    A runner beside remote ones (worker 0) has no environments: RLlib wants it, and evaluations may be played in it.
+    """
+
+    config: WorldModelConfig
+
+    def __init__(self, *, config: WorldModelConfig, **kwargs: Any) -> None:
+        """Raises the registry's errors for an environment that cannot be made, and ``UnsupportedSpace``."""
+        super().__init__(config=config, **kwargs)
+        self._context = EnvContext(
+            self.config.env_config,
+            worker_index=self.worker_index or 0,
+            num_workers=self.num_workers,
+            remote=bool(self.worker_index),
+        )
+        self._env_id, self._env_options = resolve(self.config.env, kwargs["env_creator"], self._context)
+        self._spaces = kwargs.get("spaces")
+        self._version = -1
+        self.policy: Agent | None = None
+        self.collector: RolloutCollector | None = None
+        if self.worker_index:
+            torch.set_num_threads(self.config.env_runner_threads)
+        if self.worker_index or not self.num_workers:
+            self.make_env()
+        if self.worker_index:
+            self.make_module()
+
+    # ---- ours --------------------------------------------------------------------------------------------------------
+
+    def make_env(self) -> None:
+        """Build the environments, closing those there were."""
+        self.stop()
+        envs = self.config.num_envs_per_env_runner
+        self.env = registry.make_vector(self._env_id, envs, self.config.vectorization, self._seed, **self._env_options)
+        call(self, "on_environment_created", env=self.env, env_context=self._context)
+
+    def make_module(self) -> None:
+        """Build this runner's own copy of the policy."""
+        self.policy = self._build_policy(*self._single_spaces(), seed=(self._seed or 0) + 1)
+
+    def act_with(self, agent: Agent) -> None:
+        """Act with ``agent`` itself, which someone else in this process trains, instead of a copy."""
+        self.policy, self.collector = agent, None
+
+    def announce(self, steps: int, version: int, weights: Sequence[ray.ObjectRef], random_steps: int) -> Announcement:
+        """Take ``steps`` steps in every environment and hand out the chunk by reference.
+
+        ``weights`` (at most one reference) are those of ``version``; they are fetched only if they are newer than what
+        this runner has. ``random_steps`` is how many policy steps a runner that has just started takes at random.
+        """
+        try:
+            if self.env is None:
+                self.make_env()
+            collector = self._collector(random_steps)
+            if weights and version > self._version:
+                self._take_weights(collector.rollout, version, weights[0])
+            chunk, episodes, faults = self.collect(steps)
+        except Exception as error:
+            # RLlib would end this process and keep the reason to itself; begin again with new environments instead.
+            log.exception("an env runner could not collect")
+            self.stop()
+            reason = f"{type(error).__name__}: {error}"
+            return Announcement([], self.worker_index or 0, time.time_ns(), 0, self._version, error=reason)
+        return Announcement(
+            [ray.put(chunk)],
+            self.worker_index or 0,
+            time.time_ns(),
+            chunk.env_steps,
+            chunk.policy_version,
+            episodes,
+            faults,
+        )
+
+    def collect(self, steps: int) -> Collected:
+        """Take ``steps`` steps in every environment; calls the user's ``on_episode_end``."""
+        collected = self._collector().collect(steps)
+        self.num_env_steps_sampled_lifetime += collected.chunk.env_steps
+        for episode in collected.episodes:
+            call(
+                self,
+                "on_episode_end",
+                episode=FinishedEpisode(episode),
+                env=self.env,
+                env_index=episode.slot,
+                rl_module=None,
+            )
+        return collected
+
+    def sample(self, *, num_timesteps: int | None = None, **kwargs: Any) -> Chunk:
+        """Return a chunk of about ``num_timesteps`` policy steps (default: one fragment)."""
+        envs = self.config.num_envs_per_env_runner
+        steps = -(-num_timesteps // envs) if num_timesteps else self.config.fragment_length()
+        return self.collect(steps).chunk
+
+    def play(
+        self, episodes: int, seed: int, weights: Mapping[str, Tensor] | Sequence[ray.ObjectRef]
+    ) -> EvaluationResult:
+        """Play whole ``episodes`` with the policy's best actions, in environments of their own."""
+        tensors = weights if isinstance(weights, Mapping) else ray.get(weights[0])
+        policy = self._build_policy(*self._single_spaces(), seed=seed)
+        policy.load_policy_state(tensors)
+        return evaluate(
+            self._env_id,
+            policy,
+            episodes,
+            seed=seed,
+            num_envs=self.config.num_envs_per_env_runner,
+            vectorization=self.config.vectorization,
+            env_options=self._env_options,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what going on needs: environments, policy state and random state."""
+        return self._collector().state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state_dict``'s state, if it is of as many environments."""
+        if len(state["streams"]) == self.config.num_envs_per_env_runner:
+            self._collector().load_state_dict(state)
+
+    def process_id(self) -> int:
+        """Return the id of the process that this runner runs in."""
+        return os.getpid()
+
+    # ---- what RLlib asks of a runner -----------------------------------------------------------------------------------
+
+    def assert_healthy(self) -> None:
+        """Raises ``AssertionError`` unless the environments were built."""
+        assert self.env is not None
+
+    def get_spaces(self) -> dict[str, Any]:
+        """Return the environment's own spaces under the names by which RLlib passes them on."""
+        return single_spaces(*self._single_spaces())
+
+    def get_metrics(self) -> dict[str, Any]:
+        """Metrics come with each chunk."""
+        return {}
+
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's exchange of states is not used: weights come with each request to collect."""
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """See ``get_state``."""
+
+    def stop(self) -> None:
+        """Close the environments."""
+        if self.env is not None:
+            self.env.close()
+        self.env, self.collector = None, None
+
+    # ---- inside ------------------------------------------------------------------------------------------------------
+
+    def _collector(self, random_steps: int | None = None) -> RolloutCollector:
+        if self.collector is None:
+            if self.policy is None:
+                self.make_module()
+            assert self.policy is not None
+            if random_steps is None:
+                random_steps = self.config.random_steps
+            index = max(0, (self.worker_index or 0) - 1)
+            rollout = Rollout(
+                self.env,
+                self.policy,
+                streams=index * self.config.num_envs_per_env_runner,
+                random_steps=random_steps,
+                seed=self._seed or 0,
+                device=getattr(self.policy, "device", "cpu"),
+            )
+            self.collector = RolloutCollector(rollout)
+        return self.collector
+
+    def _take_weights(self, rollout: Rollout, version: int, reference: ray.ObjectRef) -> None:
+        try:
+            rollout.load_policy(ray.get(reference), version)
+        except RayError as error:
+            log.warning(
+                "new weights went with the learner that held them (%s); acting goes on with the old ones", error
+            )
+        else:
+            self._version = version
+
+    def _build_policy(self, observation_space: Any, action_space: Any, seed: int) -> Agent:
+        return build_agent(
+            self.config.agent,
+            self.config.hyperparameters(),
+            observation_space,
+            action_space,
+            seed=seed,
+            role="policy",
+        )
+
+    def _single_spaces(self) -> tuple[Any, Any]:
+        if self.env is not None:
+            return self.env.single_observation_space, self.env.single_action_space
+        if self._spaces:
+            return self._spaces[ENV_SPACES]
+        env = registry.make(self._env_id, **self._env_options)
+        try:
+            return env.observation_space, env.action_space
+        finally:
+            env.close()

@@ -1,0 +1,250 @@
+"""Collecting and learning at the same time: env runners stream to learners, the train ratio holds both together."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from typing import Any
+
+import ray
+from oneiros.platform.engine.config import WorldModelConfig
+from oneiros.platform.engine.env_runner import Announcement
+from oneiros.platform.engine.learner import LearnResult
+from oneiros.platform.engine.learner_calls import LearnerCalls
+from oneiros.platform.training.episodes import EpisodeLog
+from oneiros.platform.training.ratio import TrainRatio
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+
+log = logging.getLogger(__name__)
+
+ANNOUNCE = "announce"
+SLICE_SECONDS = 0.2
+"""How long one call to the learners should take: short enough that new weights and checkpoints do not wait."""
+CALLS_IN_FLIGHT = 2
+"""One call runs while the next one waits at the learner, so that it never waits for the driver."""
+
+
+class EnvRunnersBroken(RuntimeError):
+    """No env runner can collect any more."""
+
+
+class Flow:
+    """The driver's part of a run with env runners; it moves references, never experience or weights.
+
+    Runners are asked for chunks as long as the learners keep up; learners are given chunks at once and updates as the
+    train ratio allows. So learning waits when data is short, and collection waits when more than ``bound`` updates are
+    outstanding.
+    """
+
+    def __init__(self, config: WorldModelConfig, runners: EnvRunnerGroup, learners: LearnerCalls) -> None:
+        self.config = config
+        self.runners = runners
+        self.learners = learners
+        self.ratio = TrainRatio(config.train_ratio, config.rows_per_update())
+        self.episodes = EpisodeLog()
+        self.env_steps = 0
+        self.updates = 0
+        self.faults: dict[str, int] = {}
+        self.last_metrics: dict[str, float] = {}
+        self._fragment = config.fragment_length()
+        self._ready = False
+        self._arrived: list[list[Any]] = [[] for _ in range(learners.learners)]
+        self._updates_in_flight: deque[int] = deque()
+        self._weights: list[ray.ObjectRef] = []
+        self._version = -1
+        self._published_at = 0.0
+        self._per_second = 1.0
+        self._finished_at = 0.0
+        self._failures_in_a_row = 0
+        self._submitted_at: deque[float] = deque()
+        self._policy_ages: list[int] = []
+
+    @property
+    def backlog(self) -> int:
+        """Updates that are due and not done."""
+        return self.ratio.due(self.env_steps) + sum(self._updates_in_flight)
+
+    @property
+    def bound(self) -> int:
+        """Outstanding updates beyond which no more experience is asked for."""
+        envs = self.runners.num_remote_env_runners() * self.config.num_envs_per_env_runner
+        per_round = self._fragment * envs * self.ratio.ratio / self.ratio.rows_per_update
+        return max(2 * self._slice(), round(2 * per_round), 2)
+
+    def pump(self, seconds: float) -> None:
+        """Move everything that can be moved, for about ``seconds``."""
+        until = time.perf_counter() + seconds
+        while True:
+            self._take_chunks(self._fetch(0.005))
+            self._take_results(self.learners.finished())
+            self._feed_learners()
+            if time.perf_counter() >= until:
+                return
+
+    def drain(self) -> None:
+        """Wait for the learners' calls in flight; chunks that have arrived are handed over first."""
+        while any(self._arrived) or self.learners.in_flight:
+            self._take_results(self.learners.wait())
+            if any(self._arrived):
+                self._submit(0)
+
+    def publish(self) -> ray.ObjectRef:
+        """Return the newest weights of the learners, in the object store."""
+        self.drain()
+        self._submit(0, weights=True)
+        self.drain()
+        return self._weights[0]
+
+    def metrics(self) -> dict[str, float]:
+        """What is known since the last call, and counters since the beginning."""
+        ages, self._policy_ages = self._policy_ages, []
+        metrics: dict[str, float] = {
+            "env_steps": self.env_steps,
+            "updates": self.updates,
+            "train_ratio": self.ratio.actual(self.env_steps),
+            "updates_due": self.backlog,
+            **self.episodes.metrics(),
+            **self.last_metrics,
+            **{f"faults/{name}": count for name, count in self.faults.items()},
+        }
+        if ages:
+            metrics["policy_age"] = sum(ages) / len(ages)
+        return metrics
+
+    def count_fault(self, name: str, count: int = 1) -> None:
+        """Count something that went wrong and was survived."""
+        self.faults[name] = self.faults.get(name, 0) + count
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the counters of the run; runners keep no state of it."""
+        return {
+            "env_steps": self.env_steps,
+            "ratio": self.ratio.state_dict(),
+            "episodes": self.episodes.state_dict(),
+            "faults": dict(self.faults),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], updates: int) -> None:
+        """Go on from ``state``; the learners must hold ``updates`` updates."""
+        self.env_steps = state["env_steps"]
+        self.ratio.load_state_dict(state["ratio"], self.env_steps)
+        self.episodes.load_state_dict(state["episodes"])
+        self.faults = dict(state["faults"])
+        self.updates = updates
+        self.restart_learning()
+
+    def restart_learning(self) -> None:
+        """Begin again with learners that have nothing in flight and weights that no runner has."""
+        self._arrived = [[] for _ in range(self.learners.learners)]
+        self._updates_in_flight.clear()
+        self._submitted_at.clear()
+        self._weights, self._version, self._published_at = [], -1, 0.0
+        self._ready = False
+
+    # ---- collecting --------------------------------------------------------------------------------------------------
+
+    def _fetch(self, timeout: float) -> list[Announcement]:
+        """Fetch announced chunks; ask for more unless the learners lag."""
+        if self.backlog > self.bound:
+            answers = self.runners.fetch_ready_async_reqs(tags=ANNOUNCE, timeout_seconds=timeout)
+        else:
+            answers = self.runners.foreach_env_runner_async_fetch_ready(
+                ANNOUNCE,
+                kwargs={
+                    "steps": self._fragment,
+                    "version": self._version,
+                    "weights": self._weights,
+                    "random_steps": self._random_steps_left(),
+                },
+                tag=ANNOUNCE,
+                timeout_seconds=timeout,
+                return_actor_ids=True,
+            )
+        return sorted((answer for _, answer in answers), key=lambda answer: answer.born)
+
+    def _take_chunks(self, chunks: list[Announcement]) -> None:
+        for chunk in chunks:
+            if chunk.error is not None:
+                self._fail(chunk.error)
+                continue
+            self._failures_in_a_row = 0
+            # A stream stays with one learner: its windows must be whole there.
+            self._arrived[(chunk.runner - 1) % self.learners.learners].append(chunk.chunk)
+            self.env_steps += chunk.env_steps
+            self.episodes.add(chunk.episodes)
+            self._policy_ages.append(max(0, self.updates - max(0, chunk.policy_version)))
+            for name, count in chunk.faults.items():
+                self.count_fault(name, count)
+
+    def _fail(self, error: str) -> None:
+        if not self.faults.get("env_runner_errors"):
+            log.warning("an env runner could not collect and begins again; further times are only counted: %s", error)
+        self.count_fault("env_runner_errors")
+        self._failures_in_a_row += 1
+        most = self.config.num_consecutive_env_runner_failures_tolerance
+        if self._failures_in_a_row > most:
+            raise EnvRunnersBroken(
+                f"env runners failed {self._failures_in_a_row} times in a row without one chunk; the last: {error}"
+            )
+
+    def _random_steps_left(self) -> int:
+        """A runner's share of the random steps still to be taken, should it have just started."""
+        left = max(0, self.config.random_steps - self.env_steps)
+        return -(-left // self.runners.num_remote_env_runners())
+
+    # ---- learning ----------------------------------------------------------------------------------------------------
+
+    def _feed_learners(self) -> None:
+        if not self.ratio.started and self._ready and self.env_steps >= self.config.learning_starts:
+            self.ratio.start(self.env_steps)
+        while self.learners.in_flight < CALLS_IN_FLIGHT:
+            updates = min(self.ratio.due(self.env_steps), self._slice()) if self._ready else 0
+            if not updates and not any(self._arrived):
+                return
+            self._submit(updates, self._weights_wanted(updates))
+
+    def _submit(self, updates: int, weights: bool = False) -> None:
+        arguments = [{"chunks": chunks, "updates": updates, "weights": weights} for chunks in self._arrived]
+        self._arrived = [[] for _ in range(self.learners.learners)]
+        self.ratio.done(updates)
+        self._updates_in_flight.append(updates)
+        self._submitted_at.append(time.perf_counter())
+        self.learners.submit("learn", arguments)
+
+    def _weights_wanted(self, updates: int) -> bool:
+        if self._version >= 0 and not updates:
+            return False
+        now = time.perf_counter()
+        if now - self._published_at < self.config.broadcast_interval_s:
+            return False
+        self._published_at = now
+        return True
+
+    def _take_results(self, calls: list[list[LearnResult]]) -> None:
+        for results in calls:
+            updates, started = self._updates_in_flight.popleft(), self._submitted_at.popleft()
+            self._ready = all(result.ready for result in results)
+            self.updates = results[0].updates
+            if updates:
+                self._measure(updates, started)
+                names = results[0].metrics
+                self.last_metrics |= {
+                    name: sum(result.metrics[name] for result in results) / len(results) for name in names
+                }
+            for result in results:
+                if result.chunks_lost:
+                    self.count_fault("chunks_lost", result.chunks_lost)
+            if results[0].weights and results[0].updates > self._version:
+                self._weights, self._version = results[0].weights, results[0].updates
+
+    def _measure(self, updates: int, started: float) -> None:
+        """Keep a smoothed estimate of updates per second; a call that waited for another began when that ended."""
+        now = time.perf_counter()
+        begun = max(started, self._finished_at)
+        self._finished_at = now
+        rate = updates / max(now - begun, 1e-4)
+        self._per_second += 0.3 * (rate - self._per_second)
+
+    def _slice(self) -> int:
+        return max(1, round(SLICE_SECONDS * self._per_second))

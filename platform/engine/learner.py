@@ -1,0 +1,190 @@
+"""RLlib's ``Learner`` around ``LearnerCore``: actors, placement and process groups are RLlib's, learning is ours."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+import torch.distributed as dist
+from oneiros.algorithms.contract import Agent
+from oneiros.platform.engine.config import WorldModelConfig
+from oneiros.platform.training.agents import build_agent, resolve_device
+from oneiros.platform.training.assembly import build_core
+from ray.exceptions import RayError
+from ray.rllib.core.learner.learner import Learner
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class LearnResult:
+    """What a learner says after a slice of work; small, because it goes through the driver."""
+
+    ready: bool
+    """Whether the replay shard can be sampled."""
+    updates: int
+    """Updates in all; the version of the weights."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Means over the updates read in this slice."""
+    weights: list[ray.ObjectRef] = field(default_factory=list)
+    """At most one: the policy weights of version ``updates``. In a list, so that the driver does not fetch them."""
+    chunks_lost: int = 0
+    """Chunks whose owner died before this learner could fetch them."""
+
+
+class WorldModelLearner(Learner):
+    """Hosts one ``LearnerCore`` with its replay shard.
+
+    RLlib builds it in the driver (``num_learners=0``) or as actors joined in a process group. None of RLlib's own
+    update path runs: the algorithm calls ``learn``, and asks for saves, loads and reports by name.
+    """
+
+    framework = "torch"
+    config: WorldModelConfig
+
+    # ---- ours --------------------------------------------------------------------------------------------------------
+
+    def build(self) -> None:
+        """Build agent, replay shard and core; raises ``UnsupportedSpace`` for spaces the agent cannot serve."""
+        if self._is_built:
+            return
+        config, spec = self.config, self._module_spec
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.world = dist.get_world_size() if dist.is_initialized() else 1
+        if config.num_learners:
+            torch.set_num_threads(config.learner_threads or _threads_left(config))
+        device = resolve_device(config.device)
+        hyper = config.hyperparameters()
+        hyper = hyper.model_copy(update={"batch_size": hyper.batch_size // self.world})
+        seed = config.seed or 0
+        self.agent: Agent = build_agent(
+            config.agent,
+            hyper,
+            spec.observation_space,
+            spec.action_space,
+            device=str(device),
+            # The same on every learner, so that all begin with the same weights.
+            seed=seed,
+        )
+        if self.world > 1:
+            self.agent.all_reduce = _average  # type: ignore[attr-defined]
+            self.agent.all_gather = _gather  # type: ignore[attr-defined]
+        shard = config.replay_directory and Path(config.replay_directory) / f"shard-{self.rank}"
+        self.core = build_core(
+            self.agent,
+            hyper,
+            spec.observation_space,
+            spec.action_space,
+            device=device,
+            capacity=max(1, config.replay_capacity // self.world),
+            directory=shard or None,
+            online=config.replay_online,
+            mixture=config.replay_mixture,
+            seed=seed + 7_919 * self.rank,
+            most_nonfinite=config.most_nonfinite_updates,
+            ahead=config.num_env_runners > 0 or device.type == "cuda",
+        )
+        self._is_built = True
+
+    def learn(self, chunks: Sequence[Sequence[ray.ObjectRef]], updates: int, weights: bool) -> LearnResult:
+        """Store ``chunks`` (each a list of one reference), take ``updates`` steps, and hand out weights if asked to."""
+        lost = 0
+        for (reference,) in chunks:
+            try:
+                self.core.add(ray.get(reference))
+            except RayError as error:
+                # The runner that owned it died after it had announced the chunk.
+                lost += 1
+                log.warning("a chunk was lost with the env runner that held it: %s", type(error).__name__)
+        metrics = self.core.update(updates) if updates else {}
+        published = [ray.put(self.core.policy_state())] if weights and self.rank == 0 else []
+        return LearnResult(self.core.ready, self.core.updates, metrics, published, lost)
+
+    def save(self, directory: str) -> None:
+        """Write this learner's part of a checkpoint."""
+        self.core.save(Path(directory) / f"learner-{self.rank}")
+
+    def load(self, directory: str, learners: int) -> None:
+        """Restore from a checkpoint that ``learners`` learners wrote; raises ``CheckpointError``."""
+        root = Path(directory)
+        if learners == self.world:
+            self.core.load(root / f"learner-{self.rank}")
+        else:
+            self.core.load_shared([root / f"learner-{rank}" for rank in range(learners)], self.rank, self.world)
+
+    def statistics(self) -> dict[str, float]:
+        """Return counters and the replay shard's statistics."""
+        return self.core.metrics()
+
+    def report(self) -> dict[str, Tensor]:
+        """Return the agent's open-loop predictions of replayed sequences."""
+        return self.core.report()
+
+    def policy_state(self) -> dict[str, Tensor]:
+        """Return the newest policy weights."""
+        return self.core.policy_state()
+
+    def process_id(self) -> int:
+        """Return the id of the process that this learner runs in."""
+        return os.getpid()
+
+    def shutdown(self) -> None:
+        """Stop the stager."""
+        if self._is_built:
+            self.core.close()
+
+    # ---- what RLlib asks of a learner ----------------------------------------------------------------------------------
+
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's state exchange is not used: weights travel with requests, checkpoints are files."""
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """See ``get_state``."""
+
+    def get_checkpointable_components(self) -> list[Any]:
+        """None in RLlib's sense: ``save`` writes everything."""
+        return []
+
+    def _unused(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("RLlib's own update path is not part of this learner; use learn()")
+
+    configure_optimizers_for_module = _unused
+    compute_gradients = _unused
+    apply_gradients = _unused
+    compute_loss_for_module = _unused
+    get_param_ref = _unused
+    get_parameters = _unused
+    _convert_batch_type = _unused
+    _update = _unused
+    _get_tensor_variable = _unused
+    _get_optimizer_lr = staticmethod(_unused)
+    _set_optimizer_lr = staticmethod(_unused)
+    _get_clip_function = staticmethod(_unused)
+    _get_global_norm_function = staticmethod(_unused)
+
+
+def _average(tensor: Tensor) -> None:
+    """Average ``tensor`` over all learners, in place."""
+    dist.all_reduce(tensor)
+    tensor /= dist.get_world_size()
+
+
+def _gather(tensor: Tensor) -> Tensor:
+    """Concatenate every learner's ``tensor`` along the first axis, in the order of ranks."""
+    parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, tensor.contiguous())
+    return torch.cat(parts)
+
+
+def _threads_left(config: WorldModelConfig) -> int:
+    """The processors that the env runners leave, shared by the learners; only right where all are on one machine."""
+    cores = os.cpu_count() or 1
+    return max(1, (cores - config.num_env_runners * config.env_runner_threads) // max(1, config.num_learners))

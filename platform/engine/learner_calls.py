@@ -1,0 +1,116 @@
+"""Asynchronous calls to the learners, in this process (on a thread) or in actors, with one interface.
+
+RLlib's own asynchronous calls exist for actors only, and they hide a learner's death: its answers become error values,
+and later calls leave it out. Here a dead learner raises ``LearnerDied``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+from ray.rllib.core.learner.learner_group import LearnerGroup
+
+
+class LearnerDied(RuntimeError):
+    """A learner's process is gone; what it had not saved is lost."""
+
+
+class LearnerCalls:
+    """Calls methods of all learners of a group, in order, without waiting for them."""
+
+    def __init__(self, group: LearnerGroup, threads: int | None = None) -> None:
+        """``threads``: processor threads of a learner in this process."""
+        self._local = group._learner if group.is_local else None
+        self._actors: list[Any] = [] if group.is_local else list(group._workers)
+        self.learners = max(1, len(self._actors))
+        self._thread = ThreadPoolExecutor(1, "learner", _use_threads(threads)) if group.is_local else None
+        self._pending: deque[list[Any]] = deque()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that have been submitted and not yet been returned."""
+        return len(self._pending)
+
+    def submit(self, method: str, arguments: Sequence[dict[str, Any]]) -> None:
+        """Call ``method`` on every learner, with the keyword arguments of its rank."""
+        if self._thread is not None:
+            self._pending.append([self._thread.submit(getattr(self._local, method), **arguments[0])])
+        else:
+            pairs = zip(self._actors, arguments, strict=True)
+            self._pending.append([getattr(actor, method).remote(**given) for actor, given in pairs])
+
+    def finished(self) -> list[list[Any]]:
+        """Return the answers, one list by rank for each call, of the calls that are done; oldest first.
+
+        Raises ``LearnerDied``, or what the learner raised.
+        """
+        done = []
+        while self._pending and self._is_done(self._pending[0]):
+            done.append(self._collect(self._pending.popleft()))
+        return done
+
+    def wait(self) -> list[list[Any]]:
+        """Wait for all calls in flight and return their answers as ``finished`` does."""
+        done = []
+        while self._pending:
+            done.append(self._collect(self._pending.popleft()))
+        return done
+
+    def call(self, method: str, arguments: Sequence[dict[str, Any]] | None = None) -> list[Any]:
+        """Call ``method`` on every learner and wait; there must be nothing in flight."""
+        assert not self._pending, "calls in flight would be mixed up with this one"
+        self.submit(method, arguments or [{}] * self.learners)
+        return self.wait()[0]
+
+    def drop(self) -> None:
+        """Forget the calls in flight."""
+        self._pending.clear()
+
+    def close(self) -> None:
+        """Wait for the thread, if there is one."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _is_done(self, call: list[Any]) -> bool:
+        if self._thread is not None:
+            return bool(call[0].done())
+        # One dead learner leaves the others waiting in an all-reduce for ever: its answer alone ends the wait.
+        ready, waiting = ray.wait(call, num_returns=len(call), timeout=0)
+        if waiting:
+            for reference in ready:
+                self._get(reference)
+        return not waiting
+
+    def _collect(self, call: list[Any]) -> list[Any]:
+        if self._thread is not None:
+            future: Future[Any] = call[0]
+            return [future.result()]
+        waiting = list(call)
+        while waiting:
+            ready, waiting = ray.wait(waiting, num_returns=1)
+            for reference in ready:
+                self._get(reference)
+        return [self._get(reference) for reference in call]
+
+    def _get(self, reference: ray.ObjectRef) -> Any:
+        try:
+            return ray.get(reference)
+        except RayActorError as error:
+            raise LearnerDied(f"a learner's process is gone: {error}") from error
+        except RayTaskError as error:
+            raise error.as_instanceof_cause() from error
+
+
+def _use_threads(threads: int | None) -> Callable[[], None]:
+    def initialise() -> None:
+        import torch
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+
+    return initialise
