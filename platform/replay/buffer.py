@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from oneiros.platform.replay import snapshot
 from oneiros.platform.replay.blocks import Array, columns_of, is_full
 from oneiros.platform.replay.chunks import VALID, Chunk, ReplayMismatch, Schema, create_chunk
-from oneiros.platform.replay.directory import Directory
+from oneiros.platform.replay.directory import Directory, mappable_chunks
 from oneiros.platform.replay.rows import LATENT, checked_latents, checked_rows, row_bytes
 from oneiros.platform.replay.selectors import Mixture, OnlineQueue, Prioritised, Recency, Selector, Uniform
 from oneiros.platform.replay.windows import OFFSET_MASK, SHIFT, Ids, Span, Windows, row_id
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from oneiros.algorithms.contract import Field
 
 logger = logging.getLogger(__name__)
+
+SPARE_CHUNKS = 512
+"""Chunks beyond twice what the capacity fills: those still filling, or left unfinished by streams that ended."""
 
 COUNTERS = (
     "inserted",
@@ -123,7 +126,8 @@ class Replay:
             raise ValueError(f"Replay latent_stride {latent_stride} needs context 1, not {context}.")
         self.window = context + length
         if chunk_rows is None:
-            chunk_rows = max(self.window, min(1024, capacity // 64), -(-capacity // 4096))
+            fewest = -(-2 * capacity // max(1, mappable_chunks() - SPARE_CHUNKS))
+            chunk_rows = max(self.window, min(1024, capacity // 64), min(fewest, capacity))
         chunk_rows = -(-chunk_rows // latent_stride) * latent_stride
         if not self.window <= capacity or not chunk_rows <= capacity:
             least = max(self.window, chunk_rows)
@@ -135,7 +139,7 @@ class Replay:
         self.schema = Schema(columns_of(others), columns_of(latents), latent_stride)
         self.capacity, self.length, self.context, self.batch = capacity, length, context, batch
         self.chunk_rows = chunk_rows
-        self.max_chunks = 2 * -(-capacity // chunk_rows) + 512
+        self.max_chunks = 2 * -(-capacity // chunk_rows) + SPARE_CHUNKS
         self.online = online
         self.generator = np.random.Generator(np.random.PCG64(seed))
         self.lock = threading.RLock()

@@ -9,6 +9,9 @@ import sys
 import weakref
 from pathlib import Path
 
+OTHER_FILES = 1024
+"""Open files left to everything but the replay."""
+
 _held: dict[Path, int] = {}
 
 
@@ -23,7 +26,7 @@ class Directory:
     """
 
     def __init__(self, path: Path, max_chunks: int) -> None:
-        _allow_files(2 * max_chunks)
+        _allow_files(max_chunks)
         path.mkdir(parents=True, exist_ok=True)
         self.path = path.resolve()
         if self.path in _held:
@@ -59,17 +62,23 @@ def _release(path: Path) -> None:
         os.close(descriptor)
 
 
-def _allow_files(count: int) -> None:
+def mappable_chunks() -> int:
+    """How many chunks, of two mappings each, one process can have: Linux allows 65,530 mappings and fewer files."""
+    most = 1 << 14
     # From Python 3.13 on a mapping needs no open file.
     if sys.version_info >= (3, 13):
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = count + 1024
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return
-    if hard != resource.RLIM_INFINITY and hard < needed:
+        return most
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most if hard == resource.RLIM_INFINITY else max(0, min(most, (hard - OTHER_FILES) // 2))
+
+
+def _allow_files(chunks: int) -> None:
+    if chunks > mappable_chunks():
         raise ValueError(
-            f"Replay on disk may map {count} files, but this process may open only {hard}: "
+            f"Replay on disk may map {chunks} chunks, but this process only {mappable_chunks()}: "
             "raise chunk_rows or `ulimit -n`, or lower the capacity."
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 2 * chunks + OTHER_FILES
+    if sys.version_info < (3, 13) and soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

@@ -115,33 +115,38 @@ class Stager:
         self._ready.clear()
 
     def _take(self) -> _Ready:
-        with self._changed:
-            while not self._ready:
+        while True:
+            with self._changed:
                 if self._error is not None:
                     raise RuntimeError(f"The replay stager failed: {self._error}") from self._error
                 if self._closed:
                     raise RuntimeError("The replay stager is closed.")
-                if not self.replay.ready:
-                    raise ReplayNotReady("Replay has no whole window yet: add more steps before asking for a batch.")
-                self._changed.wait(POLL_SECONDS)
-            ready = self._ready.popleft()
-            self._changed.notify_all()
-            return ready
+                if self._ready:
+                    self._changed.notify_all()
+                    return self._ready.popleft()
+            # The replay is never asked while the condition is held: whoever has its lock may be waiting in `restart`.
+            if not self.replay.ready:
+                raise ReplayNotReady("Replay has no whole window yet: add more steps before asking for a batch.")
+            with self._changed:
+                if not self._ready:
+                    self._changed.wait(POLL_SECONDS)
 
     def _work(self) -> None:
         try:
             while True:
                 with self._changed:
-                    while not self._closed and (len(self._ready) >= self._ahead or not self.replay.ready):
-                        # Nobody says when the replay becomes ready; once it is, only `next` and `close` matter.
-                        self._changed.wait(None if self._ready else POLL_SECONDS)
+                    while len(self._ready) >= self._ahead and not self._closed:
+                        self._changed.wait()
                     if self._closed:
                         return
                     generation = self._generation
                 try:
                     ready = self._stage()
                 except ReplayNotReady:
-                    continue  # Emptied meanwhile, to be restored.
+                    # Nobody says when it becomes so.
+                    with self._changed:
+                        self._changed.wait(POLL_SECONDS)
+                    continue
                 with self._changed:
                     if generation == self._generation:
                         self._ready.append(ready)

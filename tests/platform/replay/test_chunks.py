@@ -233,10 +233,18 @@ def test_a_full_disk_whose_chunks_a_checkpoint_holds_costs_new_rows(
     assert len([record for record in caplog.records if "disk full" in record.message]) == 1
 
 
-def test_too_few_files_allowed_is_said_before_anything_starts(
+def test_files_are_few_enough_for_the_process(
     tools: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory.resource, "getrlimit", lambda _: (256, 512))
+    limits: list[tuple[int, int]] = []
+    monkeypatch.setattr(directory.resource, "getrlimit", lambda _: (256, 4096))
+    monkeypatch.setattr(directory.resource, "setrlimit", lambda _, limit: limits.append(limit))
     monkeypatch.setattr(directory.sys, "version_info", (3, 12))
-    with pytest.raises(ValueError, match=r"may open only 512.*raise chunk_rows"):
-        Replay(tools.FIELDS, **OPTIONS, directory=tmp_path)
+    windows = {"capacity": 5_000_000, "length": 4, "context": 1}
+    with pytest.raises(ValueError, match=r"may map 10278 chunks, but this process only 1536: raise chunk_rows"):
+        Replay(tools.FIELDS, **windows, chunk_rows=1024, directory=tmp_path)
+    replay = Replay(tools.FIELDS, **windows, directory=tmp_path)
+    assert replay.chunk_rows > 5_000_000 * 2 / 1536
+    assert limits == [(2 * replay.max_chunks + 1024, 4096)]
+    assert replay.max_chunks <= 1536
+    assert Replay(tools.FIELDS, **windows).chunk_rows == replay.chunk_rows
