@@ -71,7 +71,7 @@ class Drive:
         self.interruption = interruption
         self.say = say
         self.checkpoint: Path | None = None
-        self.failed_saves = 0
+        self.faults = {"failed_saves": 0, "failed_evaluations": 0, "failed_videos": 0}
         self._checkpoints = run.store(config.checkpoint.keep)
         self._known: dict[str, float] = {}
         self._started = time.monotonic()
@@ -96,9 +96,9 @@ class Drive:
                 if record.due(engine.env_steps):
                     self._record()
                 if film.due(engine.env_steps):
-                    self._film()
+                    self._surviving("failed_videos", self._film)
                 if evaluate.due(engine.env_steps):
-                    self._evaluate()
+                    self._surviving("failed_evaluations", self._evaluate)
                 if save.due(engine.env_steps):
                     self._save()
         self._record()
@@ -108,6 +108,8 @@ class Drive:
             self.say(f"Evaluating {config.evaluation.episodes} episodes.")
             evaluation = self._evaluate()
             self.tracker.artifact(self.run_directory.evaluation_file)
+            if config.tracking.videos_every_env_steps is not None:
+                self._surviving("failed_videos", self._film_episode)
         return Outcome(reason, engine.env_steps, time.monotonic() - self._started, self.checkpoint, evaluation)
 
     def _finished(self) -> str | None:
@@ -126,17 +128,13 @@ class Drive:
 
     def _record(self) -> None:
         if self._known:
-            self.tracker.record({**self._known, "faults/failed_saves": float(self.failed_saves)}, self.engine.env_steps)
+            faults = {f"faults/{name}": float(count) for name, count in self.faults.items()}
+            self.tracker.record(self._known | faults, self.engine.env_steps)
 
     def _save(self) -> None:
         """Save a checkpoint and delete those beyond ``keep``; a full disk costs this checkpoint, not the run."""
         path = self._checkpoints.path(self.engine.env_steps)
-        try:
-            self.engine.save(path)
-        except OSError as error:
-            self.failed_saves += 1
-            if self.failed_saves == 1:
-                log.warning("checkpoint %s cannot be written (%s); training goes on", path, error)
+        if not self._surviving("failed_saves", lambda: self.engine.save(path), OSError):
             return
         self.checkpoint = path
         self._checkpoints.prune()
@@ -148,12 +146,38 @@ class Drive:
         figures = {f"evaluation/{name}": value for name, value in result.metrics().items()}
         self._known.update(figures)
         self.tracker.record(figures, self.engine.env_steps)
-        self.run_directory.write_evaluation(result.to_dict())
+        self._surviving("failed_saves", lambda: self.run_directory.write_evaluation(result.to_dict()), OSError)
         return result
 
     def _film(self) -> None:
         for name, frames in self.engine.videos().items():
             self.tracker.video(name, frames, self.engine.env_steps)
+
+    def _film_episode(self) -> None:
+        """Film an episode of the policy that was saved last; not every environment can be seen."""
+        from oneiros.platform.rollout import evaluate
+        from oneiros.platform.training.policy_file import load_policy
+
+        if self.checkpoint is None:
+            return
+        config = self.config
+        policy, manifest = load_policy(self.checkpoint, seed=config.evaluation.seed)
+        result = evaluate(
+            config.env, policy, 1, seed=config.evaluation.seed, env_options=config.env_options, record=True
+        )
+        if result.frames is not None:
+            self.tracker.video("episode", result.frames, manifest.env_steps)
+
+    def _surviving(self, fault: str, action: Callable[[], object], kind: type[Exception] = Exception) -> bool:
+        """Do what a run can do without: a failure is counted, logged the first time, and survived."""
+        try:
+            action()
+        except kind as error:
+            self.faults[fault] += 1
+            if self.faults[fault] == 1:
+                log.warning("%s (%s); training goes on, faults/%s counts", fault.replace("_", " "), error, fault)
+            return False
+        return True
 
 
 EPISODES_TO_STOP = 20

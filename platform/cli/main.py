@@ -18,6 +18,7 @@ from oneiros.platform.cli import (
     train,
 )
 
+FAILED = 1
 USER_MISTAKE = 2
 INTERRUPTED = 130
 
@@ -57,22 +58,24 @@ def run(words: list[str]) -> int:
         # Newer versions of typer bring a click of their own, so its exceptions are known by what they can do.
         if hasattr(error, "format_message"):
             return _mistake(error.format_message(), getattr(error, "ctx", None))
-        mistake = user_mistake(error)
-        if mistake is None:
-            raise
-        return _mistake(str(mistake))
+        if (mistake := own_error(error, ValueError)) is not None:
+            return _mistake(str(mistake))
+        if (fault := own_error(error, RuntimeError)) is not None:
+            print(f"oneiros: {fault}", file=sys.stderr)
+            return FAILED
+        raise
     return result if isinstance(result, int) else 0
 
 
-def user_mistake(error: BaseException) -> ValueError | None:
-    """The user's mistake behind ``error``, if it is one: a ``ValueError`` class of Oneiros' own, or derived from one.
+def own_error(error: Exception, kind: type[Exception]) -> Exception | None:
+    """The error of a class of Oneiros' own, derived from ``kind``, that ``error`` is or that Ray wrapped in it.
 
-    Ray wraps what an actor raises; what it wraps counts.
+    By their classes, ``ValueError`` are mistakes of the user and ``RuntimeError`` faults that have a sentence: anything
+    else is a bug, whose traceback is needed.
     """
-    cause = getattr(error, "cause", None)
-    for candidate in (cause, error):
-        if isinstance(candidate, ValueError) and any(
-            kind.__module__.startswith("oneiros.") for kind in type(candidate).__mro__
+    for candidate in (getattr(error, "cause", None), error):
+        if isinstance(candidate, kind) and any(
+            base.__module__.startswith("oneiros.") for base in type(candidate).mro()
         ):
             return candidate
     return None

@@ -7,28 +7,53 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from oneiros.platform.cli import completion
 
 if TYPE_CHECKING:
     from oneiros.platform.config import Resolved
 
+
 YAML_ENDINGS = (".yaml", ".yml")
 
 Env = Annotated[
-    str, typer.Argument(metavar="ENV", help="Environment id, such as CartPole-v1 or dmc/walker_walk; or config.yaml.")
+    str,
+    typer.Argument(
+        metavar="ENV",
+        help="Environment id, such as CartPole-v1 or dmc/walker_walk; or config.yaml.",
+        autocompletion=completion.envs,
+    ),
 ]
 ConfigFile = Annotated[Path | None, typer.Argument(metavar="[CONFIG.YAML]", help="Settings, under the flags.")]
 RunPath = Annotated[Path, typer.Argument(metavar="DIR", help="A run's directory.")]
-Agent = Annotated[str | None, typer.Option(help="Algorithm: 'oneiros algorithms' lists them.")]
-Preset = Annotated[str | None, typer.Option(help="Preset of the algorithm; else chosen by the environment.")]
+Agent = Annotated[
+    str | None, typer.Option(help="Algorithm: 'oneiros algorithms' lists them.", autocompletion=completion.algorithms)
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="Preset of the algorithm; else chosen by the environment.", autocompletion=completion.presets),
+]
 Size = Annotated[str | None, typer.Option(help="Model size, such as 1m or 12m.")]
 EnvSteps = Annotated[int | None, typer.Option(help="Policy steps to collect.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of agent, environments and replay.")]
 RunDir = Annotated[Path | None, typer.Option(help="Where the run is kept.")]
-Engine = Annotated[str | None, typer.Option(help="rllib (on Ray) or local (this process, no Ray).")]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        help="rllib (on Ray) or local (this process, no Ray).", autocompletion=completion.one_of("rllib", "local")
+    ),
+]
 NumRunners = Annotated[int | None, typer.Option(help="Processes that step environments; 0: one process for all.")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", autocompletion=completion.one_of("auto", "cpu", "cuda"))
+]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting by its dotted name; repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any setting by its dotted name; repeatable.",
+        autocompletion=completion.settings,
+    ),
 ]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")]
 

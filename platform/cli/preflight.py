@@ -10,8 +10,8 @@ from oneiros.platform.config import ConfigError, Resolved
 def check(resolved: Resolved) -> None:
     """Raise the user's mistake, if there is one, in environment, spaces, device or engine.
 
-    Makes one environment and the acting part of the agent. Raises ``ConfigError``, or the registry's or the
-    algorithm's own ``ValueError`` classes.
+    Makes one environment. An agent class that has ``check_spaces(obs_space, action_space)`` is asked by it, any other
+    by building what acts. Raises ``ConfigError``, or the registry's or the algorithm's own ``ValueError`` classes.
     """
     config = resolved.config
     if config.engine == "rllib" and find_spec("ray") is None:
@@ -20,12 +20,17 @@ def check(resolved: Resolved) -> None:
             "or choose --engine local."
         )
     from oneiros.envs import registry
+    from oneiros.envs.spaces import flatten_action_space, flatten_observation_space
     from oneiros.platform.training.agents import build_agent, resolve_device
 
     resolve_device(config.device)
     env = registry.make(config.env, **config.env_options)
     try:
         hyper = resolved.algorithm.hyperparameters(config.hyper)
-        build_agent(config.agent, hyper, env.observation_space, env.action_space, role="policy")
+        check_spaces = getattr(resolved.algorithm.agent_class, "check_spaces", None)
+        if check_spaces is not None:
+            check_spaces(flatten_observation_space(env.observation_space), flatten_action_space(env.action_space))
+        else:
+            build_agent(config.agent, hyper, env.observation_space, env.action_space, role="policy")
     finally:
         env.close()  # type: ignore[no-untyped-call]

@@ -11,10 +11,10 @@ def resume(path: o.RunPath, env_steps: o.EnvSteps = None, json: o.Json = None) -
     With --env-steps a finished run is trained further.
     """
     from oneiros.platform.checkpoint import read_manifest
-    from oneiros.platform.cli import training
+    from oneiros.platform.cli import preflight, training
     from oneiros.platform.cli.output import claim_json, notes, write_json
-    from oneiros.platform.config import ConfigError
-    from oneiros.platform.tracking import RunDirectory
+    from oneiros.platform.config import ConfigError, Resolved, find_algorithm
+    from oneiros.platform.tracking import RunDirectory, provenance
 
     claim_json(json)
     run = RunDirectory.open(path)
@@ -30,7 +30,8 @@ def resume(path: o.RunPath, env_steps: o.EnvSteps = None, json: o.Json = None) -
             f"{path} has taken its {config.env_steps:,} env steps; a larger --env-steps trains it further "
             f"(its last checkpoint is at {done:,})."
         )
-    run.write_config(config)
+    preflight.check(Resolved(config, find_algorithm(config.agent)))
+    run.resume(config, provenance(), done)
     notes.print(f"Going on from {checkpoint}")
     trained = training.train(run, config, checkpoint)
     training.tell(trained)

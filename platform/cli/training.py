@@ -58,6 +58,9 @@ def train(run: RunDirectory, config: RunConfig, checkpoint: Path | None) -> Trai
 
     with Interruption(notes.print) as interruption:
         tracker = Tracker(run, config)
+        if checkpoint is not None:
+            for file in (run.config_file, run.provenance_file):
+                tracker.artifact(file)
         status = "FAILED"
         engine = None
         try:
@@ -66,7 +69,12 @@ def train(run: RunDirectory, config: RunConfig, checkpoint: Path | None) -> Trai
             if checkpoint is not None:
                 engine.restore(checkpoint)
             drive = Drive(engine, run, config, tracker, display(notes, config.env_steps), interruption, notes.print)
-            outcome = drive.run()
+            try:
+                outcome = drive.run()
+            except Exception:
+                if drive.checkpoint is not None:
+                    notes.print(f"The run failed. Go on from {drive.checkpoint} with: oneiros resume {run.path}")
+                raise
             status = "KILLED" if outcome.reason == "interrupted" else "FINISHED"
         finally:
             if engine is not None:

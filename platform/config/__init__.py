@@ -3,7 +3,7 @@
 from oneiros.platform.config.algorithms import Algorithm, find_algorithm, list_algorithms
 from oneiros.platform.config.errors import ConfigError
 from oneiros.platform.config.layer import Layer
-from oneiros.platform.config.layers import Resolved, resolve
+from oneiros.platform.config.layers import Resolved, resolve, setting_names
 from oneiros.platform.config.presets import Preset, PresetChoice
 from oneiros.platform.config.run_config import (
     CheckpointConfig,
@@ -31,5 +31,6 @@ __all__ = [
     "overrides_layer",
     "read_yaml",
     "resolve",
+    "setting_names",
     "yaml_layer",
 ]

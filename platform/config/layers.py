@@ -68,6 +68,15 @@ def resolve(layers: Sequence[Layer]) -> Resolved:
     return Resolved(_validate(merged, origins, algorithm), algorithm, origins, choice)
 
 
+def setting_names(algorithm: Algorithm) -> Iterator[tuple[str, str]]:
+    """Every setting's dotted key and description."""
+    for key, description in _described(RunConfig):
+        if key != "hyper":
+            yield key, description
+    for key, description in _described(algorithm.config_class):
+        yield f"hyper.{key}", description
+
+
 def _validate(merged: Mapping[_Path, Any], origins: Mapping[str, str], algorithm: Algorithm) -> RunConfig:
     nested = _nest(merged)
     hyper = algorithm.hyperparameters(nested.pop("hyper", {}), origins)
@@ -82,7 +91,8 @@ class _Schema:
 
     def __init__(self, hyper: type[BaseModel]) -> None:
         self.hyper = hyper
-        self.keys = [key for key in _keys(RunConfig) if key != "hyper"] + [f"hyper.{key}" for key in _keys(hyper)]
+        own = [key for key, _ in _described(RunConfig) if key != "hyper"]
+        self.keys = own + [f"hyper.{key}" for key, _ in _described(hyper)]
 
     def flatten(self, layer: Layer) -> dict[_Path, Any]:
         """The layer's settings by full path; raises ``ConfigError`` for a key that does not exist."""
@@ -100,7 +110,7 @@ class _Schema:
             raise unknown("setting", key, self.keys, f" (in {origin})")
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             if not isinstance(value, Mapping):
-                choices = ", ".join(_keys(kind))
+                choices = ", ".join(key for key, _ in _described(kind))
                 raise ConfigError(f"{key} must be a mapping of its settings ({choices}), not {value!r} (in {origin}).")
             for name, inner in value.items():
                 self._flatten((*path, *str(name).split(".")), inner, origin, flat)
@@ -134,13 +144,13 @@ def _plain(annotation: Any) -> Any:
     return annotation
 
 
-def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def _described(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, info in model.model_fields.items():
         kind = _plain(info.annotation)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from _keys(kind, f"{prefix}{name}.")
+            yield from _described(kind, f"{prefix}{name}.")
         else:
-            yield prefix + name
+            yield prefix + name, info.description or ""
 
 
 def _leaves(values: Mapping[str, Any], model: type[BaseModel], hyper: type[BaseModel]) -> Iterator[tuple[str, Any]]:

@@ -69,6 +69,16 @@ class RunDirectory:
             raise ConfigError(f"{path} is no run directory: {reason} (oneiros runs lists the runs here).")
         return run
 
+    def resume(self, config: RunConfig, provenance: Mapping[str, Any], env_steps: int) -> None:
+        """Write down that the run goes on from ``env_steps``, by whom, and with which configuration."""
+        try:
+            before = json.loads(self.provenance_file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            before = {}
+        resumed = [*before.get("resumed", []), {**provenance, "env_steps": env_steps}]
+        write_whole(self.provenance_file, json.dumps({**before, "resumed": resumed}, indent=2) + "\n")
+        self.write_config(config)
+
     def write_config(self, config: RunConfig) -> None:
         """Replace the effective configuration, whole or not at all."""
         write_whole(self.config_file, yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))

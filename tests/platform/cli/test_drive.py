@@ -15,11 +15,11 @@ def train(oneiros, *words):
 
 
 def test_a_run_ends_at_its_steps_saves_and_evaluates(oneiros, fake_engine, tmp_path):
-    code, out, err = train(oneiros, "--env-steps", "100", "--json", "out.json")
+    code, out, err = train(oneiros, "--env-steps", "100", "--json", "out.json", "--preset", "two_cores")
     assert code == 0
     assert fake_engine.calls == [("save", 100), ("evaluate", 100), ("close", 100)]
     assert "100 env steps in 0:00: done." in out and "return 100.0 ± 0.0, length 7.0" in out
-    assert "Preset two_cores (any environment, on a machine without a GPU): no preset names CartPole-v1" in err
+    assert "Preset two_cores (" in err and "): asked for." in err
     figures = json.loads((tmp_path / "out.json").read_text())
     assert figures["env_steps"] == 100 and figures["evaluation"]["return_mean"] == 100.0
     assert figures["checkpoint"] == "run/checkpoints/step-000000000100"
@@ -55,7 +55,7 @@ def test_a_run_ends_early_when_its_time_is_up(oneiros, fake_engine):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_says_how_to_go_on(oneiros, fake_engine, number, code):
+def test_a_signal_saves_and_says_how_to_go_on(oneiros, fake_engine, tmp_path, number, code):
     fake_engine.on_step = lambda engine: engine.env_steps == 50 and os.kill(os.getpid(), number)
     found, out, err = train(oneiros, "--env-steps", "1000")
     assert found == code and fake_engine.calls == [("save", 50), ("close", 50)]
@@ -66,6 +66,8 @@ def test_a_signal_saves_and_says_how_to_go_on(oneiros, fake_engine, number, code
     fake_engine.env_steps = 0
     found, out, err = oneiros("resume", "run", "--env-steps", "120")
     assert found == 0 and "Going on from run/checkpoints/step-000000000050" in err and "120 env steps" in out
+    origin = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert [entry["env_steps"] for entry in origin["resumed"]] == [50] and origin["origins"]["env"] == "ENV"
     found, _, err = oneiros("resume", "run")
     assert found == 2 and "has taken its 120 env steps" in err
 
@@ -90,23 +92,43 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(oneiros, fake_engine, tm
     fake_engine.on_step = space_again
     code, *_ = train(oneiros, "--env-steps", "100", "--set", "checkpoint.every_env_steps=20")
     assert code == 0 and ("save", 100) in fake_engine.calls and ("save", 60) in fake_engine.calls
-    assert sum("cannot be written" in record.message for record in caplog.records) == 1
+    assert sum("failed saves ([Errno 28]" in record.message for record in caplog.records) == 1
     assert read_metrics(tmp_path / "run" / "metrics.jsonl")[-2]["faults/failed_saves"] == 2
 
 
-def test_an_engine_that_fails_is_closed_and_its_run_marked(oneiros, fake_engine, monkeypatch):
+def test_an_evaluation_or_a_video_that_fails_costs_itself_and_not_the_run(oneiros, fake_engine, tmp_path, caplog):
+    def fail(*_):
+        raise RuntimeError("the simulator hung")
+
+    def mend(engine):
+        if engine.env_steps == 80:
+            del engine.evaluate
+
+    fake_engine.videos = fake_engine.evaluate = fail
+    fake_engine.on_step = mend
+    every = ["--set", "evaluation.every_env_steps=20", "--set", "tracking.videos_every_env_steps=50"]
+    code, *_ = train(oneiros, "--env-steps", "100", *every)
+    assert code == 0 and ("evaluate", 100) in fake_engine.calls and ("save", 100) in fake_engine.calls
+    rows = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "faults/failed_evaluations" in row]
+    assert rows[-1]["faults/failed_evaluations"] == 3 and rows[-1]["faults/failed_videos"] == 2
+    assert sum("failed evaluations (the simulator hung)" in record.message for record in caplog.records) == 1
+
+
+def test_an_engine_that_fails_is_closed_and_its_run_marked(oneiros, fake_engine, monkeypatch, capsys):
     from oneiros.platform.tracking import Tracker
 
     statuses = []
     monkeypatch.setattr(Tracker, "close", lambda self, status, timeout=30.0: statuses.append(status))
 
     def fail(engine):
-        raise RuntimeError("the learner died")
+        if engine.env_steps == 30:
+            raise RuntimeError("the learner died")
 
     fake_engine.on_step = fail
     with pytest.raises(RuntimeError, match="the learner died"):
-        train(oneiros, "--env-steps", "100")
-    assert statuses == ["FAILED"] and fake_engine.calls == [("close", 10)]
+        train(oneiros, "--env-steps", "100", "--set", "checkpoint.every_env_steps=20")
+    assert "Go on from run/checkpoints/step-000000000020 with: oneiros resume run" in capsys.readouterr().err
+    assert statuses == ["FAILED"] and fake_engine.calls == [("save", 20), ("close", 30)]
 
 
 def test_a_run_is_not_trained_over_another(oneiros, fake_engine):

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from oneiros.platform.cli import examination
@@ -86,3 +89,25 @@ def test_no_runs_and_damaged_runs_are_told_of(oneiros, tmp_path):
     (tmp_path / "runs" / "a" / "provenance.json").write_text("{}")
     code, out, _ = oneiros("runs")
     assert code == 0 and "runs/a/config.yaml: what is not a setting." in out
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("oneiros tr", "train"),
+        ("oneiros train dmc/walker_w", "dmc/walker_walk"),
+        ("oneiros train X --agent dr", "dreamerv3"),
+        ("oneiros train X --preset two", "two_cores"),
+        ("oneiros train X --set replay.ca", "replay.capacity="),
+        ("oneiros train X --set hyper.learning", "hyper.learning_rate="),
+        ("oneiros train X --engine l", "local"),
+    ],
+)
+def test_the_shell_completes_names(typed, completed):
+    words = typed.split()
+    environment = {
+        **os.environ, "_ONEIROS_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(words) - 1),
+    }  # fmt: skip
+    script = os.path.join(os.path.dirname(sys.executable), "oneiros")
+    done = subprocess.run([script], env=environment, capture_output=True, text=True)
+    assert completed in done.stdout.split(), done

@@ -72,13 +72,24 @@ def test_an_error_that_is_no_mistake_of_the_user_keeps_its_traceback(oneiros, mo
 
 
 def test_what_ray_wraps_is_still_the_users_mistake():
-    from oneiros.platform.cli.main import user_mistake
+    from oneiros.platform.cli.main import own_error
     from oneiros.platform.config import ConfigError
     from ray.exceptions import RayTaskError
 
     wrapped = RayTaskError("f", "traceback", ConfigError("seed must be a number.")).as_instanceof_cause()
-    assert str(user_mistake(wrapped)) == "seed must be a number."
-    assert user_mistake(ValueError("ours")) is None
+    assert str(own_error(wrapped, ValueError)) == "seed must be a number."
+    assert own_error(ValueError("ours"), ValueError) is None and own_error(wrapped, RuntimeError) is None
+
+
+def test_a_fault_that_has_a_sentence_needs_no_traceback(oneiros, monkeypatch):
+    from oneiros.platform.training.core import TrainingDiverged
+
+    def diverge(*_):
+        raise TrainingDiverged("50 updates in a row had gradients that are not finite")
+
+    monkeypatch.setattr("oneiros.platform.cli.preflight.check", diverge)
+    code, _, err = oneiros("train", "CartPole-v1")
+    assert code == 1 and err == "oneiros: 50 updates in a row had gradients that are not finite\n"
 
 
 def test_the_installed_command_ends_with_the_exit_code_and_helps_quickly():
