@@ -107,7 +107,7 @@ class Life:
         assert set(indexed) == self.tools.possible_windows(replay)
 
 
-@settings(COMMON, max_examples=150)
+@settings(COMMON, max_examples=80)
 @given(layout=LAYOUTS, mixture=MIXTURES, steps=st.lists(STEPS, max_size=25), on_disk=st.booleans())
 def test_life(tools: SimpleNamespace, layout: dict, mixture: dict | None, steps: list[tuple], on_disk: bool) -> None:
     folder = Path(tempfile.mkdtemp())
