@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -143,16 +143,18 @@ class Replay:
         self.online = online
         self.generator = np.random.Generator(np.random.PCG64(seed))
         self.lock = threading.RLock()
-        choices: dict[str, Selector] = {
-            "uniform": Uniform(),
-            "priority": Prioritised(latent_stride, priority_exponent),
-            "recency": Recency(recency_half_life or max(1.0, capacity / 10)),
+        half_life = capacity / 10 if recency_half_life is None else recency_half_life
+        choices: dict[str, Callable[[], Selector]] = {
+            "uniform": Uniform,
+            "priority": lambda: Prioritised(latent_stride, priority_exponent),
+            "recency": lambda: Recency(half_life),
         }
-        mixture = mixture or {"uniform": 1.0}
-        for name in mixture:
+        shares = mixture or {"uniform": 1.0}
+        for name in shares:
             if name not in choices:
                 raise ValueError(f"Unknown replay selector {name!r}; choose among: {', '.join(choices)}.")
-        self.selector = Mixture({name: (fraction, choices[name]) for name, fraction in mixture.items()})
+        parts = {name: (share, choices[name]) for name, share in shares.items()}
+        self._new_selector: Callable[[], Mixture] = lambda: Mixture({n: (s, new()) for n, (s, new) in parts.items()})
         self.clear()
         self.directory = Directory(Path(directory), self.max_chunks) if directory is not None else None
         if self.directory is not None:
@@ -164,6 +166,7 @@ class Replay:
         self.streams: dict[int, Stream] = {}
         self.windows = Windows(self.window, self.schema.stride)
         self.queue = OnlineQueue(self.window, self.schema.stride)
+        self.selector = self._new_selector()
         self.rows = 0
         self.next_chunk = 0
         self.clock = 0

@@ -24,8 +24,8 @@ OPTIONS = {"capacity": 1000, "length": 4, "context": 1, "chunk_rows": 16, "batch
         ({"latent_stride": 4, "context": 2}, "latent_stride 4 needs context 1"),
         ({"mixture": {"curious": 1.0}}, "Unknown replay selector 'curious'; choose among: uniform, priority, recency"),
         ({"mixture": {"uniform": 0.5, "recency": 0.4}}, r"sum to 1, not: uniform=0.5, recency=0.4"),
-        ({"recency_half_life": -3}, "half-life"),
-        ({"priority_exponent": -1}, "exponent"),
+        ({"recency_half_life": 0, "mixture": {"recency": 1.0}}, "half-life of recency-weighted replay is 0"),
+        ({"priority_exponent": -1, "mixture": {"priority": 1.0}}, "exponent of prioritised replay is -1"),
     ],
 )
 def test_settings_that_cannot_work(tools: SimpleNamespace, change: dict, message: str) -> None:
