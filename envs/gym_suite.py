@@ -13,6 +13,7 @@ import gymnasium
 from gymnasium import error as gym_error
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.wrappers import AddRenderObservation
+from oneiros.envs import minigrid_suite
 from oneiros.envs import options as generic
 from oneiros.envs.contract import NOTHING, InvalidOption, MissingDependency, Requirement, UnknownEnvironment
 from oneiros.envs.options import AnyEnv
@@ -29,7 +30,8 @@ class GymSuite:
     """Everything that is registered with Gymnasium, in this process or by an installed package.
 
     Its own options, beside those of the environment itself: ``pixels`` (the observation is the rendered frame) and
-    ``render_mode``. ``time_limit`` replaces the limit that an id is registered with.
+    ``render_mode``. ``time_limit`` replaces the limit that an id is registered with. MiniGrid's ids, whose own
+    observations hold text, get the wrappers of the suite ``minigrid``.
     """
 
     name = "gym"
@@ -60,6 +62,10 @@ class GymSuite:
         **options: Any,
     ) -> AnyEnv:
         """Build the environment ``task``, or the one that ``spec`` describes; ``options`` are passed to it."""
+        limits = {"action_repeat": action_repeat, "time_limit": time_limit}
+        if task.startswith(minigrid_suite.PREFIXES) and not pixels:
+            minigrid_suite.SUITE.requirement.check(task)
+            return generic.apply(minigrid_suite.SUITE.make(task, render_mode=render_mode, **options), task, limits)
         spec = self._spec(task) if spec is None else deepcopy(spec)
         # Faults and order of calls are checked where environments are stepped, and once by `oneiros envs check`.
         spec.disable_env_checker = True
@@ -75,7 +81,7 @@ class GymSuite:
         if pixels:
             env.reset(seed=0)
             env = AddRenderObservation(env, render_only=True)
-        return generic.apply(env, task, {"action_repeat": action_repeat, "time_limit": time_limit})
+        return generic.apply(env, task, limits)
 
     def _spec(self, task: str) -> EnvSpec:
         for prefix, requirement in PLUGINS.items():

@@ -1,7 +1,7 @@
 """The options that any environment takes, whatever its suite.
 
-They are applied in this order, innermost first: ``action_repeat``, ``size`` and ``grayscale``, ``time_limit``,
-``seed``. A suite that gives one of them a meaning of its own says so in ``handles``.
+They are applied in this order, innermost first: ``action_repeat``, ``size`` and ``grayscale``, ``info_mask``,
+``time_limit``, ``seed``. A suite that gives one of them a meaning of its own says so in ``handles``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ GENERIC: Mapping[str, str] = {
     "action_repeat": "how many times the environment executes each action; the rewards are summed",
     "size": "side, or [height, width], in pixels to which every image observation is scaled",
     "grayscale": "whether image observations lose their colour: (H, W, 3) becomes (H, W, 1)",
+    "info_mask": "whether the action_mask that the environment gives in its info joins its observation",
     "time_limit": "policy steps after which an episode is truncated; replaces the limit a Gymnasium id comes with",
     "seed": "seed of the first reset that is given none",
 }
@@ -32,13 +33,15 @@ GENERIC: Mapping[str, str] = {
 
 def apply(env: AnyEnv, env_id: str, options: Mapping[str, Any]) -> AnyEnv:
     """Wrap ``env`` as the generic ``options`` say; raises ``InvalidOption`` naming ``env_id``."""
-    repeat = _count("action_repeat", options.get("action_repeat"))
+    repeat = count("action_repeat", options.get("action_repeat"))
     if repeat is not None and repeat > 1:
         env = ActionRepeat(env, repeat)
     size = frame_size(options.get("size"))
     if size is not None or options.get("grayscale"):
         env = Frame(env, env_id, size, bool(options.get("grayscale")))
-    limit = _count("time_limit", options.get("time_limit"))
+    if options.get("info_mask"):
+        env = InfoMask(env, env_id)
+    limit = count("time_limit", options.get("time_limit"))
     if limit is not None:
         env = TimeLimit(env, limit)
     seed = options.get("seed")
@@ -62,7 +65,8 @@ def frame_size(value: Any) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
-def _count(name: str, value: Any) -> int | None:
+def count(name: str, value: Any) -> int | None:
+    """The option ``name`` as a number from 1 on; raises ``InvalidOption``."""
     if value is None:
         return None
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
@@ -131,6 +135,38 @@ def convert_image(image: NDArray[np.uint8], size: tuple[int, int] | None, graysc
         return np.asarray(Image.fromarray(image).resize(size[::-1], method))
     channels = [Image.fromarray(image[..., index]).resize(size[::-1], method) for index in range(image.shape[2])]
     return np.stack([np.asarray(channel) for channel in channels], axis=-1)
+
+
+class InfoMask(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Takes ``action_mask`` from the info, where Gymnasium's toy texts keep it, into the observation.
+
+    The observation becomes a Dict with the entries ``action_mask`` and, where it was no Dict before, ``obs``.
+    """
+
+    def __init__(self, env: AnyEnv, env_id: str) -> None:
+        super().__init__(env)
+        if not isinstance(env.action_space, spaces.Discrete):
+            raise InvalidOption(f"{env_id} has no Discrete action space, so info_mask does not apply to it")
+        inner = env.observation_space
+        self._bare = not isinstance(inner, spaces.Dict)
+        entries = dict(inner.spaces) if isinstance(inner, spaces.Dict) else {"obs": inner}
+        self.observation_space = spaces.Dict({**entries, "action_mask": spaces.MultiBinary(int(env.action_space.n))})
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """As the environment's own reset."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._with_mask(observation, info), info
+
+    def step(self, action: Any) -> Step:
+        """As the environment's own step."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._with_mask(observation, info), reward, terminated, truncated, info
+
+    def _with_mask(self, observation: Any, info: dict[str, Any]) -> dict[str, Any]:
+        if "action_mask" not in info:
+            raise KeyError("with the option info_mask, each info has an entry 'action_mask'; this one has none")
+        entries = {"obs": observation} if self._bare else observation
+        return {**entries, "action_mask": np.asarray(info["action_mask"], np.int8)}
 
 
 class Seeded(gymnasium.Wrapper[Any, Any, Any, Any]):

@@ -13,9 +13,9 @@ import gymnasium
 import numpy as np
 from gymnasium import wrappers
 from oneiros.envs.contract import Snapshot
-from oneiros.envs.options import ActionRepeat, AnyEnv, Frame, Seeded
+from oneiros.envs.options import ActionRepeat, AnyEnv, Frame, InfoMask, Seeded
 
-STATELESS: tuple[type, ...] = (ActionRepeat, Frame, wrappers.PassiveEnvChecker)
+STATELESS: tuple[type, ...] = (ActionRepeat, Frame, InfoMask, wrappers.PassiveEnvChecker)
 WRAPPER_STATE: Mapping[type, str] = {
     wrappers.TimeLimit: "_elapsed_steps",
     wrappers.OrderEnforcing: "_has_reset",

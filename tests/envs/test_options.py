@@ -82,6 +82,16 @@ def test_the_first_reset_is_seeded_once() -> None:
     np.testing.assert_array_equal(env.reset(seed=11)[0], registry.make("CartPole-v1", seed=11).reset()[0])
 
 
+def test_a_mask_from_the_info_joins_the_observation() -> None:
+    env = registry.make("Taxi-v3", info_mask=True)
+    observation, info = env.reset(seed=0)
+    assert set(observation) == {"obs", "action_mask"} and env.observation_space.contains(observation)
+    np.testing.assert_array_equal(observation["action_mask"], info["action_mask"])
+    assert 0 < observation["action_mask"].sum() < 6
+    with pytest.raises(InvalidOption, match="no Discrete action space"):
+        registry.make("Pendulum-v1", info_mask=True)
+
+
 @pytest.mark.parametrize(
     "options, message",
     [

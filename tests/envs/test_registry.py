@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
 from oneiros.envs import registry
 from oneiros.envs.contract import (
-    NOTHING,
     BrokenSuite,
     InvalidOption,
     MissingDependency,
@@ -22,21 +20,7 @@ from oneiros.envs.contract import (
 )
 from oneiros.envs.vector.subprocesses import SubprocessVector
 from oneiros.envs.vector.sync import SyncVector
-from scripted import Scripted
-
-
-class Toys:
-    name = "toys"
-    description = "for tests"
-    requirement = NOTHING
-
-    def tasks(self) -> list[str]:
-        return ["scripted", "other"]
-
-    def make(self, task: str, **options: Any) -> gymnasium.Env[Any, Any]:
-        if task not in self.tasks():
-            raise UnknownEnvironment()
-        return Scripted(**options)
+from scripted import Toys
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from oneiros.envs.contract import NOTHING, UnknownEnvironment
 
 LENGTHS = (3, 5, 1, 4)
 """Steps of the episodes, in turn; every second one terminates, the others are truncated."""
@@ -69,3 +70,19 @@ class Scripted(gymnasium.Env[Any, Any]):
             "reward": (observation, "much"),
         }
         return wrong.get(self.fault, (observation, reward))
+
+
+class Toys:
+    """A suite of one package's own."""
+
+    name = "toys"
+    description = "for tests"
+    requirement: Any = NOTHING
+
+    def tasks(self) -> list[str]:
+        return ["scripted", "other"]
+
+    def make(self, task: str, **options: Any) -> gymnasium.Env[Any, Any]:
+        if task not in self.tasks():
+            raise UnknownEnvironment()
+        return Scripted(**options)

@@ -110,7 +110,7 @@ def test_an_environment_that_never_resets_is_named() -> None:
 @pytest.mark.parametrize("fault", ["raised", "nan", "died", "hang"])
 def test_a_fault_in_a_process_cuts_one_episode(fault: str) -> None:
     factory = partial(Scripted, fault=fault)
-    env = SubprocessVector(factory, 2, step_timeout=1.0)
+    env = SubprocessVector(factory, 2, step_timeout=2.0)
     before = env.pids
     rollout = Rollout(env, CountingPolicy(DISCRETE))
     rows = rollout.collect(7).rows
