@@ -25,7 +25,8 @@ from oneiros.platform.checkpoint import (
 from oneiros.platform.engine.config import DreamerV3Config, WorldModelConfig
 from oneiros.platform.engine.evaluation import play_on_runners
 from oneiros.platform.engine.flow import Flow
-from oneiros.platform.engine.learner_calls import LearnerCalls
+from oneiros.platform.engine.learner_calls import LearnerCalls, LearnerDied
+from oneiros.platform.engine.supervisor import Supervisor
 from oneiros.platform.training.agents import agent_name
 from oneiros.platform.training.engine import EvaluationResult, Videos
 from oneiros.platform.training.loop import Loop
@@ -34,6 +35,7 @@ from oneiros.platform.training.rates import Rates
 from oneiros.platform.training.ratio import TrainRatio
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.callbacks.utils import make_callback
+from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.tune import Checkpoint
@@ -70,13 +72,14 @@ class WorldModelAlgorithm(Algorithm):
         super().setup(config)
         config = self.config
         self._rates = Rates()
-        self._env_runner_restarts = 0
+        self._supervisor = Supervisor(config, self._write)
+        self.newest_metrics: dict[str, float] = {}
+        self.calls = LearnerCalls(self.learner_group, config.learner_threads)
         if self.env_runner_group.num_remote_env_runners():
-            self.calls = LearnerCalls(self.learner_group, config.learner_threads)
             self.flow = Flow(config, self.env_runner_group, self.calls)
             self.flow.publish()
+            self._save_for_recovery()
         else:
-            self.calls = LearnerCalls(self.learner_group, config.learner_threads)
             learner = self.learner_group._learner
             self.env_runner.act_with(learner.agent)
             self.loop = Loop(
@@ -101,18 +104,56 @@ class WorldModelAlgorithm(Algorithm):
             self.loop.run(steps=self.config.iteration_steps())
             metrics = self.loop.metrics()
         else:
-            assert self.flow is not None
-            self.flow.pump(self.config.min_time_s_per_iteration or 1.0)
-            metrics = self.flow.metrics()
-            metrics["faults/env_runner_restarts"] = self.env_runner_group.num_remote_worker_restarts()
+            metrics = self._overlap()
         metrics |= self._rates.per_second({name: metrics[name] for name in ("env_steps", "updates")})
+        self.newest_metrics = metrics
         self._log(metrics)
+
+    def _overlap(self) -> dict[str, float]:
+        """Collect and learn for about a second; a learner that dies is replaced."""
+        assert self.flow is not None
+        try:
+            self.flow.pump(self.config.min_time_s_per_iteration or 1.0)
+            self._save_for_recovery()
+        except LearnerDied as death:
+            self._rebuild_learners(death)
+        metrics = self.flow.metrics()
+        metrics["faults/env_runner_restarts"] = self.env_runner_group.num_remote_worker_restarts()
+        metrics["faults/learner_restarts"] = self._supervisor.restarts
+        return metrics
+
+    def _rebuild_learners(self, death: LearnerDied) -> None:
+        """Go on with new learners: weights from the last saved state, the run's counters as they are."""
+        assert self.flow is not None and self.learner_group is not None
+        self.calls.drop()
+        self.learner_group, self.calls, state, updates = self._supervisor.rebuild(
+            self.learner_group, self._build_learners, death
+        )
+        self.flow.learners = self.calls
+        self.flow.relearn_from(state, updates)
+        self.flow.publish()
+
+    def _save_for_recovery(self) -> None:
+        if self._supervisor.due:
+            self._drain()
+            self._supervisor.save(self.env_steps)
+
+    def _build_learners(self) -> LearnerGroup:
+        spec = self.config.get_multi_rl_module_spec(spaces=self.spaces)
+        return self.config.build_learner_group(rl_module_spec=spec)
 
     @property
     def env_steps(self) -> int:
         """Policy steps taken so far, over all environments and all resumptions."""
         loop = self.loop or self.flow
         return loop.env_steps if loop is not None else 0
+
+    @property
+    def updates(self) -> int:
+        """Updates that the agent has taken."""
+        if self.loop is not None:
+            return self.loop.core.updates
+        return self.flow.updates if self.flow is not None else 0
 
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
         """Take runners that Ray has restarted back into service; their weights come with the next request."""
@@ -193,6 +234,7 @@ class WorldModelAlgorithm(Algorithm):
         self._drain()
         if filesystem is None and "://" not in path:
             write_checkpoint(Path(path).absolute(), self._write)
+            self._supervisor.saved(Path(path).absolute())
             return path
         if filesystem is None:
             filesystem, inside = pyarrow.fs.FileSystem.from_uri(path)
@@ -264,7 +306,6 @@ class WorldModelAlgorithm(Algorithm):
 
     def _write(self, directory: Path) -> Description:
         self.calls.call("save", [{"directory": str(directory)}] * self.calls.learners)
-        statistics = self.calls.call("statistics")[0]
         save_policy(self.calls.call("policy_state")[0], directory)
         loop = self.loop or self.flow
         assert loop is not None
@@ -277,7 +318,7 @@ class WorldModelAlgorithm(Algorithm):
             hyperparameters=self.config.hyperparameters().model_dump(mode="json"),
             counters={
                 "env_steps": loop.env_steps,
-                "updates": int(statistics["updates"]),
+                "updates": self.updates,
                 "episodes": loop.episodes.count,
                 "learners": self.calls.learners,
                 "iterations": self.iteration,

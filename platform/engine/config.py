@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
@@ -17,8 +19,8 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 ENV_SPACES = "__env_single__"
 """Where RLlib's dictionaries of spaces keep those of one environment."""
 
-_FROM_TUNE = frozenset({"__trial_info__", "class", "lambda", "input", "multiagent", "policies"})
-"""Keys that RLlib and Tune pass through ``update_from_dict`` beside the attributes of a config."""
+_FROM_TUNE = frozenset({"class", "lambda", "input", "multiagent", "policies"})
+"""Keys of RLlib's and Tune's own that mean nothing here but come through ``update_from_dict``."""
 
 
 class WorldModelConfig(AlgorithmConfig):
@@ -206,14 +208,16 @@ class WorldModelConfig(AlgorithmConfig):
         """
         changes, hyper, own = {}, dict(self.hyper), vars(self)
         for key, value in config_dict.items():
+            if key in _FROM_TUNE or key.startswith("__"):
+                continue
             name = self._translate_special_keys(key, warn_deprecated=False)
             if name in own:
                 if not _same(own[name], value):
                     changes[key] = value
             elif name in self._hyper_names():
                 hyper[name] = value
-            elif key not in _FROM_TUNE and not hasattr(type(self), name):
-                raise _unknown("the config", key, [*own, *self._hyper_names()])
+            elif not hasattr(type(self), name):
+                raise _unknown("the config", key, [*own, *self._hyper_names()], self._hyper_names())
         super().update_from_dict({"hyper": hyper, **changes} if hyper != self.hyper else changes)
         return self
 
@@ -231,6 +235,8 @@ class WorldModelConfig(AlgorithmConfig):
         _whole("env_runner_threads", self.env_runner_threads, 1)
         _whole("most_nonfinite_updates", self.most_nonfinite_updates, 1)
         _whole("most_learner_restarts", self.most_learner_restarts, 0)
+        _whole("replay_capacity", self.replay_capacity, 1)
+        _shares("replay_mixture", self.replay_mixture)
         if self.env_steps_per_iteration is not None:
             _whole("env_steps_per_iteration", self.env_steps_per_iteration, 1)
         if self.learner_threads is not None:
@@ -247,6 +253,8 @@ class WorldModelConfig(AlgorithmConfig):
             raise ConfigError(f"vectorization is {self.vectorization!r}; it must be sync or async.")
         if self.env is None:
             raise ConfigError("no environment is set: call .environment('CartPole-v1') or another id.")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(self.device)):
+            raise ConfigError(f"device is {self.device!r}; it must be auto, cpu, cuda or cuda:N.")
         hyper = self.hyperparameters()
         if hyper.batch_size % max(1, self.num_learners):
             raise ConfigError(
@@ -293,6 +301,8 @@ class WorldModelConfig(AlgorithmConfig):
 
     def rows_per_update(self) -> int:
         """Return the steps that one update replays, over all learners."""
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(self.device)):
+            raise ConfigError(f"device is {self.device!r}; it must be auto, cpu, cuda or cuda:N.")
         hyper = self.hyperparameters()
         return int(hyper.batch_size * hyper.batch_length)
 
@@ -310,6 +320,8 @@ class WorldModelConfig(AlgorithmConfig):
 
     def iteration_steps(self) -> int:
         """Return the policy steps of one iteration without env runners."""
+        _whole("replay_capacity", self.replay_capacity, 1)
+        _shares("replay_mixture", self.replay_mixture)
         if self.env_steps_per_iteration is not None:
             return self.env_steps_per_iteration
         return iteration_steps(self.rows_per_update(), self.train_ratio)
@@ -384,9 +396,10 @@ def single_spaces(observation_space: spaces.Space[Any], action_space: spaces.Spa
     return {"__env__": pair, ENV_SPACES: pair, DEFAULT_MODULE_ID: pair}
 
 
-def _unknown(where: str, name: str, choices: Iterable[str]) -> ConfigError:
+def _unknown(where: str, name: str, choices: Iterable[str], shown: Iterable[str] | None = None) -> ConfigError:
+    """``shown``: the choices to list where none is near, if not all of them."""
     near = difflib.get_close_matches(name, list(choices), n=1)
-    hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(sorted(choices))}."
+    hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(sorted(shown or choices))}."
     return ConfigError(f"{where} knows no {name!r}: {hint}")
 
 
@@ -395,8 +408,17 @@ def _whole(name: str, value: Any, least: int) -> None:
         raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {least}.")
 
 
+def _shares(name: str, value: Mapping[str, float]) -> None:
+    known = ("uniform", "priority", "recency")
+    wrong = [key for key in value if key not in known]
+    if wrong:
+        raise ConfigError(f"{name} has the share {wrong[0]!r}; there are {', '.join(known)}.")
+    if any(share < 0 for share in value.values()) or not math.isclose(sum(value.values()), 1.0, abs_tol=1e-6):
+        raise ConfigError(f"{name} is {dict(value)}; its shares must be at least 0 and sum to 1.")
+
+
 def _same(own: Any, given: Any) -> bool:
     try:
         return bool(own is given or own == given)
-    except (TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError):
         return False

@@ -171,7 +171,7 @@ class WorldModelEnvRunner(EnvRunner):
         """Return the id of the process that this runner runs in."""
         return os.getpid()
 
-    # ---- what RLlib asks of a runner -----------------------------------------------------------------------------------
+    # ---- what RLlib asks of a runner ---------------------------------------------------------------------------------
 
     def assert_healthy(self) -> None:
         """Raises ``AssertionError`` unless the environments were built."""

@@ -57,6 +57,7 @@ class Flow:
         self._per_second = 1.0
         self._finished_at = 0.0
         self._failures_in_a_row = 0
+        self._statistics: dict[str, float] = {}
         self._submitted_at: deque[float] = deque()
         self._policy_ages: list[int] = []
 
@@ -105,6 +106,7 @@ class Flow:
             "train_ratio": self.ratio.actual(self.env_steps),
             "updates_due": self.backlog,
             **self.episodes.metrics(),
+            **self._statistics,
             **self.last_metrics,
             **{f"faults/{name}": count for name, count in self.faults.items()},
         }
@@ -131,6 +133,12 @@ class Flow:
         self.ratio.load_state_dict(state["ratio"], self.env_steps)
         self.episodes.load_state_dict(state["episodes"])
         self.faults = dict(state["faults"])
+        self.updates = updates
+        self.restart_learning()
+
+    def relearn_from(self, state: dict[str, Any], updates: int) -> None:
+        """Go on with learners that were set back to ``updates``: the updates lost since ``state`` are due again."""
+        self.ratio.load_state_dict(state["ratio"], self.env_steps)
         self.updates = updates
         self.restart_learning()
 
@@ -235,6 +243,7 @@ class Flow:
             for result in results:
                 if result.chunks_lost:
                     self.count_fault("chunks_lost", result.chunks_lost)
+            self._statistics = _joined([result.statistics for result in results])
             if results[0].weights and results[0].updates > self._version:
                 self._weights, self._version = results[0].weights, results[0].updates
 
@@ -248,3 +257,12 @@ class Flow:
 
     def _slice(self) -> int:
         return max(1, round(SLICE_SECONDS * self._per_second))
+
+
+def _joined(parts: list[dict[str, float]]) -> dict[str, float]:
+    """Statistics of all learners: what their replay shards hold adds up, the rest is the same everywhere."""
+    total = dict(parts[0])
+    for name in total:
+        if name.startswith("replay/") and not name.startswith("replay/row_bytes"):
+            total[name] = sum(part[name] for part in parts)
+    return total

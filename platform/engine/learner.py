@@ -33,6 +33,8 @@ class LearnResult:
     """Updates in all; the version of the weights."""
     metrics: dict[str, float] = field(default_factory=dict)
     """Means over the updates read in this slice."""
+    statistics: dict[str, float] = field(default_factory=dict)
+    """Counters, and the state of the replay shard."""
     weights: list[ray.ObjectRef] = field(default_factory=list)
     """At most one: the policy weights of version ``updates``. In a list, so that the driver does not fetch them."""
     chunks_lost: int = 0
@@ -105,7 +107,7 @@ class WorldModelLearner(Learner):
                 log.warning("a chunk was lost with the env runner that held it: %s", type(error).__name__)
         metrics = self.core.update(updates) if updates else {}
         published = [ray.put(self.core.policy_state())] if weights and self.rank == 0 else []
-        return LearnResult(self.core.ready, self.core.updates, metrics, published, lost)
+        return LearnResult(self.core.ready, self.core.updates, metrics, self.core.metrics(), published, lost)
 
     def save(self, directory: str) -> None:
         """Write this learner's part of a checkpoint."""
@@ -119,9 +121,15 @@ class WorldModelLearner(Learner):
         else:
             self.core.load_shared([root / f"learner-{rank}" for rank in range(learners)], self.rank, self.world)
 
-    def statistics(self) -> dict[str, float]:
-        """Return counters and the replay shard's statistics."""
-        return self.core.metrics()
+    def recover(self, directory: str, learners: int) -> None:
+        """Take the place of a learner that died: weights from a checkpoint, experience from the disk if it is there.
+
+        Raises ``CheckpointError``.
+        """
+        if len(self.core.replay):
+            self.core.load_without_replay(Path(directory) / f"learner-{self.rank % learners}")
+        else:
+            self.load(directory, learners)
 
     def report(self) -> dict[str, Tensor]:
         """Return the agent's open-loop predictions of replayed sequences."""
@@ -140,7 +148,7 @@ class WorldModelLearner(Learner):
         if self._is_built:
             self.core.close()
 
-    # ---- what RLlib asks of a learner ----------------------------------------------------------------------------------
+    # ---- what RLlib asks of a learner --------------------------------------------------------------------------------
 
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
         """RLlib's state exchange is not used: weights travel with requests, checkpoints are files."""

@@ -15,6 +15,8 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 from ray.rllib.core.learner.learner_group import LearnerGroup
 
+SECONDS_TO_SHOW = 5.0
+
 
 class LearnerDied(RuntimeError):
     """A learner's process is gone; what it had not saved is lost."""
@@ -79,12 +81,9 @@ class LearnerCalls:
     def _is_done(self, call: list[Any]) -> bool:
         if self._thread is not None:
             return bool(call[0].done())
-        # One dead learner leaves the others waiting in an all-reduce for ever: its answer alone ends the wait.
         ready, waiting = ray.wait(call, num_returns=len(call), timeout=0)
-        if waiting:
-            for reference in ready:
-                self._get(reference)
-        return not waiting
+        # A learner that died leaves the others waiting for it: one bad answer ends the wait for all.
+        return not waiting or any(self._failed(reference) for reference in ready)
 
     def _collect(self, call: list[Any]) -> list[Any]:
         if self._thread is not None:
@@ -93,17 +92,38 @@ class LearnerCalls:
         waiting = list(call)
         while waiting:
             ready, waiting = ray.wait(waiting, num_returns=1)
-            for reference in ready:
-                self._get(reference)
-        return [self._get(reference) for reference in call]
+            if self._failed(ready[0]):
+                # The others may have failed only because of one that is gone; give that one time to show.
+                ray.wait(call, num_returns=len(call), timeout=SECONDS_TO_SHOW)
+                self._raise(call)
+        return [ray.get(reference) for reference in call]
 
-    def _get(self, reference: ray.ObjectRef) -> Any:
+    def _failed(self, reference: Any) -> bool:
         try:
-            return ray.get(reference)
-        except RayActorError as error:
-            raise LearnerDied(f"a learner's process is gone: {error}") from error
-        except RayTaskError as error:
-            raise error.as_instanceof_cause() from error
+            ray.get(reference)
+        except (RayActorError, RayTaskError):
+            return True
+        return False
+
+    def _raise(self, call: list[Any]) -> None:
+        """Raise what went wrong: a death before anything else, because it is the cause of the rest."""
+        raised: RayTaskError | None = None
+        for reference in ray.wait(call, num_returns=len(call), timeout=0)[0]:
+            try:
+                ray.get(reference)
+            except RayActorError as error:
+                raise LearnerDied(f"a learner's process is gone ({str(error).splitlines()[0]})") from error
+            except RayTaskError as error:
+                raised = error
+        assert raised is not None
+        cause = raised.as_instanceof_cause()
+        if self.learners > 1 and isinstance(cause, RuntimeError) and _is_broken_connection(cause):
+            raise LearnerDied("a learner lost its connection to another one") from raised
+        raise cause from raised
+
+
+def _is_broken_connection(error: RuntimeError) -> bool:
+    return any(word in str(error) for word in ("Connection closed", "Connection reset", "gloo", "NCCL"))
 
 
 def _use_threads(threads: int | None) -> Callable[[], None]:

@@ -113,6 +113,12 @@ class LearnerCore:
         """Restore the agent alone, as an evaluation does."""
         load_agent_state(self.agent, directory)
 
+    def load_without_replay(self, directory: Path) -> None:
+        """Restore agent and counters, and keep the experience that there is; raises ``CheckpointError``."""
+        self.flush()
+        self.load_agent(directory)
+        self._restore_counters(directory)
+
     def load_shared(self, directories: Sequence[Path], rank: int, learners: int) -> None:
         """Restore from what another number of learners wrote: the agent whole, of their replays the share of ``rank``.
 

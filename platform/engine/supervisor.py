@@ -1,0 +1,92 @@
+"""Learners that die: their state is saved now and then, and the group is built again from it.
+
+RLlib restarts env runners but not learners. Weights go back to the last saved state; experience does not, where the
+replay is on a disk that the new learner can read (``replay(directory=...)``).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from oneiros.platform.checkpoint import (
+    CheckpointError,
+    CheckpointStore,
+    CheckpointWriteError,
+    Description,
+    Retention,
+    open_checkpoint,
+    read_tree,
+)
+from oneiros.platform.engine.config import WorldModelConfig
+from oneiros.platform.engine.learner_calls import LearnerCalls, LearnerDied
+from ray.rllib.core.learner.learner_group import LearnerGroup
+
+log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """Keeps a state to go back to, and rebuilds the learners from it."""
+
+    def __init__(self, config: WorldModelConfig, write: Callable[[Path], Description]) -> None:
+        """``write`` writes a whole checkpoint into an empty directory, as ``write_checkpoint`` wants it."""
+        self.config = config
+        self.restarts = 0
+        self.failed_saves = 0
+        self._write = write
+        directory = config.recovery_directory
+        self._store = CheckpointStore(Path(directory), Retention(last=1, best=0)) if directory else None
+        self._newest: Path | None = None
+        self._saved_at = time.monotonic()
+
+    def saved(self, directory: Path) -> None:
+        """Take note of a checkpoint that somebody else wrote."""
+        self._newest = directory
+        self._saved_at = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether there is no state to go back to, or one older than ``recovery_interval_s``."""
+        old = time.monotonic() - self._saved_at >= self.config.recovery_interval_s
+        return self._store is not None and (self._newest is None or old)
+
+    def save(self, env_steps: int) -> None:
+        """Save a state to go back to; a full disk is survived. Nothing may be in flight at the learners."""
+        assert self._store is not None
+        self._saved_at = time.monotonic()
+        try:
+            self._newest = self._store.save(env_steps, self._write)
+        except CheckpointWriteError as error:
+            if not self.failed_saves:
+                log.warning("%s; training goes on (further times are only counted)", error)
+            self.failed_saves += 1
+
+    def rebuild(
+        self, group: LearnerGroup, build: Callable[[], LearnerGroup], reason: LearnerDied
+    ) -> tuple[LearnerGroup, LearnerCalls, dict[str, Any], int]:
+        """Build the learners again and give them the newest saved state.
+
+        Returns the group, the way to call it, the loop's state as it was saved, and the updates in it. Raises
+        ``reason`` if there is no state to go back to, or if the learners died too often.
+        """
+        if self._newest is None:
+            raise LearnerDied(
+                f"{reason}; no state was saved to go on from (fault_tolerance(recovery_directory=...) keeps one)"
+            ) from reason
+        if self.restarts >= self.config.most_learner_restarts:
+            raise LearnerDied(f"{reason}; it is the {self.restarts + 1}th time, so training ends") from reason
+        try:
+            manifest = open_checkpoint(self._newest)
+        except CheckpointError as error:
+            raise LearnerDied(f"{reason}; and the state to go on from cannot be used: {error}") from error
+        self.restarts += 1
+        log.warning("%s; building the learners again from %s", reason, self._newest)
+        group.shutdown()
+        group = build()
+        calls = LearnerCalls(group, self.config.learner_threads)
+        arguments = {"directory": str(self._newest), "learners": manifest.counters["learners"]}
+        calls.call("recover", [arguments] * calls.learners)
+        return group, calls, read_tree(self._newest / "loop"), manifest.counters["updates"]

@@ -1,0 +1,184 @@
+"""With env runners in processes of their own: these tests share algorithms, which take seconds to start."""
+
+import os
+import signal
+import time
+
+import pytest
+import torch
+from oneiros.platform.engine import WorldModelAlgorithm, WorldModelConfig
+from oneiros.platform.engine.learner_calls import LearnerDied
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+def config(**training):
+    values = {"train_ratio": 8, "learning_starts": 100, "random_steps": 40, **training}
+    built = (
+        WorldModelConfig(agent="linear_agent:LinearAgent")
+        .environment("CartPole-v1")
+        .env_runners(num_env_runners=2, num_envs_per_env_runner=1, num_cpus_per_env_runner=0.5)
+        .learners(num_cpus_per_learner=0.5)
+        .training(**values)
+        .replay(capacity=5_000)
+        .reporting(min_time_s_per_iteration=0.3)
+        .debugging(seed=3)
+    )
+    built.num_cpus_for_main_process = 0.5
+    return built
+
+
+def train_until(algorithm, enough, seconds=60.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        result = algorithm.train()
+        if enough(result):
+            return result
+    raise AssertionError(f"not reached in {seconds} s: { ({k: v for k, v in result.items() if k != 'config'}) }")
+
+
+def process_ids(algorithm):
+    return dict(
+        zip(
+            algorithm.env_runner_group.healthy_env_runner_ids(),
+            algorithm.env_runner_group.foreach_env_runner("process_id", local_env_runner=False),
+            strict=True,
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def learner_in_driver(cluster):
+    algorithm = config().build_algo()
+    yield algorithm
+    algorithm.stop()
+
+
+def test_collection_and_learning_overlap_and_the_ratio_is_held(learner_in_driver):
+    train_until(learner_in_driver, lambda result: result["updates"] > 0)
+    start = learner_in_driver.newest_metrics
+    result = train_until(learner_in_driver, lambda result: result["updates"] > start["updates"] + 400)
+    replayed = (result["updates"] - start["updates"]) * 32
+    collected = result["env_steps"] - start["env_steps"]
+    # What is outstanding at either end is at most the bound; over a long window it vanishes.
+    slack = 2 * learner_in_driver.flow.bound * 32
+    assert abs(replayed - 8 * collected) <= slack
+    assert result["train_ratio"] == pytest.approx(8, rel=0.25)
+    assert result["policy_age"] < 2 * learner_in_driver.flow.bound
+    assert result["env_runners"]["episode_return_mean"] > 0 and result["replay/rows"] > 100
+
+
+def test_both_runners_deliver_and_streams_stay_apart(learner_in_driver):
+    replay = learner_in_driver.learner_group._learner.core.replay
+    learner_in_driver.flow.drain()
+    assert set(replay.streams) == {0, 1}
+
+
+def test_collection_waits_for_a_learner_that_lags(learner_in_driver):
+    flow = learner_in_driver.flow
+    flow.drain()
+    real_submit, flow._submit = flow._submit, lambda *args, **kwargs: None
+    try:
+        for _ in range(30):
+            flow._take_chunks(flow._fetch(0.05))
+        lagging = flow.env_steps
+        for _ in range(10):
+            flow._take_chunks(flow._fetch(0.05))
+        assert flow.env_steps == lagging
+        in_flight = 2 * 2 * flow._fragment * 8 / 32
+        assert flow.bound < flow.backlog <= flow.bound + in_flight + 1
+    finally:
+        flow._submit = real_submit
+    train_until(learner_in_driver, lambda result: result["env_steps"] > lagging)
+
+
+def test_a_killed_runner_comes_back_and_is_counted(learner_in_driver):
+    before = learner_in_driver.train()
+    victim = process_ids(learner_in_driver)[1]
+    os.kill(victim, signal.SIGKILL)
+    longest, end = 0.0, time.monotonic() + 90
+    while learner_in_driver.newest_metrics["faults/env_runner_restarts"] == 0 and time.monotonic() < end:
+        started = time.monotonic()
+        learner_in_driver.train()
+        longest = max(longest, time.monotonic() - started)
+    result = train_until(
+        learner_in_driver,
+        lambda result: (
+            len(learner_in_driver.env_runner_group.healthy_env_runner_ids()) == 2
+            and result["updates"] > before["updates"] + 50
+        ),
+    )
+    assert result["faults/env_runner_restarts"] >= 1
+    assert victim not in process_ids(learner_in_driver).values()
+    assert result["env_steps"] > before["env_steps"]
+    # Its new process goes on delivering, and the replay never joins its episode with the one that broke off.
+    assert result["train_ratio"] == pytest.approx(8, rel=0.25)
+
+
+def test_evaluation_and_checkpoints_work_while_runners_run(learner_in_driver, tmp_path):
+    evaluation = learner_in_driver.evaluate()
+    assert evaluation["env_runners"]["num_episodes"] == 10
+    path = learner_in_driver.save_to_path(tmp_path / "checkpoint")
+    steps, updates = learner_in_driver.env_steps, learner_in_driver.updates
+    weights = learner_in_driver.learner_group._learner.agent.state_dict()
+
+    alone = WorldModelAlgorithm.from_checkpoint(
+        path, config=config().env_runners(num_env_runners=0, num_envs_per_env_runner=3)
+    )
+    restored = alone.learner_group._learner.agent.state_dict()
+    assert all(torch.equal(weights[name], restored[name]) for name in weights)
+    assert (alone.env_steps, alone.updates) == (steps, updates)
+    assert alone.train()["updates"] > updates
+    alone.stop()
+
+    learner_in_driver.train()
+    learner_in_driver.restore_from_path(path)
+    assert (learner_in_driver.env_steps, learner_in_driver.updates) == (steps, updates)
+    train_until(learner_in_driver, lambda result: result["updates"] > updates + 20)
+
+
+def test_several_learners_agree_and_a_dead_one_is_replaced(cluster, tmp_path):
+    built = config().learners(num_learners=2).replay(directory=str(tmp_path / "replay"))
+    algorithm = built.fault_tolerance(
+        recovery_directory=str(tmp_path / "recovery"), recovery_interval_s=1.0
+    ).build_algo()
+    try:
+        before = train_until(algorithm, lambda result: result["updates"] > 40)
+        algorithm.flow.drain()
+        states = algorithm.calls.call("policy_state")
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+        path = algorithm.save_to_path(tmp_path / "checkpoint")
+
+        algorithm.train()
+        algorithm.flow.drain()
+        pids = algorithm.calls.call("process_id")
+        rows = algorithm.newest_metrics["replay/rows"]
+        os.kill(pids[1], signal.SIGKILL)
+        result = train_until(algorithm, lambda result: result["faults/learner_restarts"] == 1)
+        algorithm.flow.drain()
+        assert not set(pids) & set(algorithm.calls.call("process_id"))
+        result = train_until(algorithm, lambda result: result["updates"] > before["updates"] + 40)
+        assert result["env_steps"] > before["env_steps"]
+        assert result["replay/rows"] >= 0.8 * rows  # Experience came back from the disk.
+        algorithm.flow.drain()
+        states = algorithm.calls.call("policy_state")
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    finally:
+        algorithm.stop()
+
+    one = WorldModelAlgorithm.from_checkpoint(path, config=config().env_runners(num_env_runners=0))
+    assert one.updates > 40 and one.train()["updates"] > one.updates - 40
+    assert one.newest_metrics["replay/rows"] > 100
+    one.stop()
+
+
+def test_a_dead_learner_without_a_saved_state_ends_training_with_the_reason(cluster):
+    algorithm = config().learners(num_learners=1).build_algo()
+    try:
+        train_until(algorithm, lambda result: result["env_steps"] > 0)
+        algorithm.flow.drain()
+        os.kill(algorithm.calls.call("process_id")[0], signal.SIGKILL)
+        with pytest.raises(LearnerDied, match="recovery_directory"):
+            train_until(algorithm, lambda result: False, seconds=30)
+    finally:
+        algorithm.stop()
