@@ -87,21 +87,23 @@ class Drive:
         save = Every(config.checkpoint.every_seconds, config.checkpoint.every_env_steps, start)
         evaluate = Every(None, config.evaluation.every_env_steps, start)
         film = Every(None, config.tracking.videos_every_env_steps, start)
+        recorded = False
         with self.display:
             self.display.update(start, {})
             while (reason := self._finished()) is None:
                 metrics = engine.step()
                 self._known.update(metrics)
                 self.display.update(engine.env_steps, metrics)
-                if record.due(engine.env_steps):
-                    self._record()
                 if film.due(engine.env_steps):
                     self._surviving("failed_videos", self._film)
                 if evaluate.due(engine.env_steps):
                     self._surviving("failed_evaluations", self._evaluate)
                 if save.due(engine.env_steps):
                     self._save()
-        self._record()
+                if recorded := record.due(engine.env_steps):
+                    self._record()
+        if not recorded:
+            self._record()
         self._save()
         evaluation = None
         if reason != "interrupted" and config.evaluation.at_end:
@@ -134,11 +136,11 @@ class Drive:
     def _save(self) -> None:
         """Save a checkpoint and delete those beyond ``keep``; a full disk costs this checkpoint, not the run."""
         path = self._checkpoints.path(self.engine.env_steps)
-        if not self._surviving("failed_saves", lambda: self.engine.save(path), OSError):
+        if not self._surviving("failed_saves", lambda: self.engine.save(path.resolve()), OSError):
             return
         self.checkpoint = path
         self._checkpoints.prune()
-        self.tracker.tags({"oneiros.checkpoint": str(path)})
+        self.tracker.tags({"oneiros.checkpoint": str(path.resolve())})
 
     def _evaluate(self) -> EvaluationResult:
         settings = self.config.evaluation

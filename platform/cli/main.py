@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 
 import typer
 from oneiros.platform.cli import (
@@ -43,6 +44,10 @@ app.add_typer(envs.app, name="envs")
 def main() -> None:
     """Run the command line; the process ends with its exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if not sys.warnoptions:
+        # Other libraries' advice to their programmers is not for who trains an agent; python -W shows it.
+        warnings.simplefilter("ignore")
+        logging.getLogger("ray").setLevel(logging.ERROR)
     sys.exit(run(sys.argv[1:]))
 
 

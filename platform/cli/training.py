@@ -56,6 +56,8 @@ def train(run: RunDirectory, config: RunConfig, checkpoint: Path | None) -> Trai
     """Train in ``run``, from ``checkpoint`` if one is given, to the end that ``config`` sets or to a signal."""
     from oneiros.platform.training.engine import open_engine
 
+    # Processes of a cluster work in other directories.
+    config = config.model_copy(update={"run_dir": run.path.resolve()})
     with Interruption(notes.print) as interruption:
         tracker = Tracker(run, config)
         if checkpoint is not None:
@@ -67,7 +69,7 @@ def train(run: RunDirectory, config: RunConfig, checkpoint: Path | None) -> Trai
             engine = open_engine(config)
             interruption.install()
             if checkpoint is not None:
-                engine.restore(checkpoint)
+                engine.restore(checkpoint.resolve())
             drive = Drive(engine, run, config, tracker, display(notes, config.env_steps), interruption, notes.print)
             try:
                 outcome = drive.run()

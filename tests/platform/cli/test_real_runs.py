@@ -14,7 +14,6 @@ from oneiros.platform.tracking import read_metrics
 ONEIROS = os.path.join(os.path.dirname(sys.executable), "oneiros")
 TINY = """
 preset: two_cores
-engine: local
 size: 1m
 batch_size: 2
 batch_length: 8
@@ -33,25 +32,33 @@ def tiny(tmp_path):
     (tmp_path / "tiny.yaml").write_text(TINY)
 
 
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_is_resumed_and_evaluated(tiny, tmp_path, number, code):
-    command = [ONEIROS, "train", "CartPole-v1", "tiny.yaml", "--env-steps", "100000000", "--run-dir", "run"]
+INTERRUPTIONS = [
+    pytest.param(signal.SIGINT, 130, ["--engine", "local"], id="ctrl-c"),
+    pytest.param(
+        signal.SIGTERM, 143, ["--engine", "rllib", "--num-runners", "1"], id="sigterm-ray", marks=pytest.mark.ray
+    ),
+]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("number", "code", "engine"), INTERRUPTIONS)
+def test_an_interrupted_run_is_resumed_and_evaluated(tiny, tmp_path, number, code, engine):
+    command = [ONEIROS, "train", "CartPole-v1", "tiny.yaml", "--env-steps", "100000000", "--run-dir", "run", *engine]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     metrics = tmp_path / "run" / "metrics.jsonl"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (metrics.exists() and any("loss/dyn" in row for row in read_metrics(metrics))):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.05)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == code, err
     assert "Go on with: oneiros resume run" in out and "Traceback" not in err
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
     reached = int(checkpoint.name.removeprefix("step-"))
 
     resume = [ONEIROS, "resume", "run", "--env-steps", str(reached + 300), "--json", "out.json"]
-    done = subprocess.run(resume, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(resume, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "out.json").read_text())
     assert figures["env_steps"] >= reached + 300 and figures["evaluation"]["episodes"] == 2
@@ -61,9 +68,8 @@ def test_an_interrupted_run_is_resumed_and_evaluated(tiny, tmp_path, number, cod
 
 @pytest.mark.timeout(120)
 def test_a_finished_run_can_be_evaluated_listed_and_explained(tiny, oneiros, tmp_path):
-    code, out, _ = oneiros(
-        "train", "CartPole-v1", "tiny.yaml", "--env-steps", "400", "--seed", "3", "--run-dir", "runs/a"
-    )
+    words = ["--engine", "local", "--env-steps", "400", "--seed", "3", "--run-dir", "runs/a"]
+    code, out, _ = oneiros("train", "CartPole-v1", "tiny.yaml", *words)
     assert code == 0 and "done" in out
     config = yaml.safe_load((tmp_path / "runs" / "a" / "config.yaml").read_text())
     assert config["env_steps"] == 400 and config["hyper"]["batch_size"] == 2
@@ -94,7 +100,7 @@ def test_a_finished_run_can_be_evaluated_listed_and_explained(tiny, oneiros, tmp
 def test_a_run_is_recorded_in_mlflow_and_says_how_to_look(tiny, oneiros, tmp_path):
     from mlflow import MlflowClient
 
-    words = ["--env-steps", "300", "--run-dir", "runs/a", "--set", "tracking.mlflow=true"]
+    words = ["--engine", "local", "--env-steps", "300", "--run-dir", "runs/a", "--set", "tracking.mlflow=true"]
     code, out, _ = oneiros("train", "CartPole-v1", "tiny.yaml", *words)
     store = f"sqlite:///{tmp_path.resolve()}/runs/mlflow.db"
     assert code == 0 and f"MLflow page: mlflow ui --backend-store-uri {store}" in out
@@ -104,7 +110,7 @@ def test_a_run_is_recorded_in_mlflow_and_says_how_to_look(tiny, oneiros, tmp_pat
     assert run.info.status == "FINISHED" and run.data.params["hyper.batch_size"] == "2"
     assert {"return", "length", "loss/dyn", "updates_per_s", "train_ratio", "policy_age"} <= set(run.data.metrics)
     assert {"evaluation/return_mean", "system/cpu_utilization_percentage"} <= set(run.data.metrics)
-    assert run.data.tags["oneiros.checkpoint"].startswith("runs/a/checkpoints/step-")
+    assert run.data.tags["oneiros.checkpoint"].startswith(f"{tmp_path.resolve()}/runs/a/checkpoints/step-")
     assert {"config.yaml", "provenance.json", "evaluation.json"} <= {
         file.path for file in client.list_artifacts(sent["run_id"])
     }
