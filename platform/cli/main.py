@@ -9,6 +9,7 @@ import warnings
 import typer
 from oneiros.platform.cli import (
     algorithms,
+    bench,
     config,
     demo,
     doctor,
@@ -39,6 +40,7 @@ app.command("algorithms")(algorithms.algorithms)
 app.command("doctor")(doctor.doctor)
 app.command("runs")(runs.runs)
 app.add_typer(envs.app, name="envs")
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:
