@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from oneiros.envs import options as generic
 from oneiros.envs.contract import InvalidOption, MissingDependency, Requirement, UnknownEnvironment
 from oneiros.envs.options import AnyEnv
+from oneiros.envs.snapshot import rng_state, set_rng_state
 from PIL import Image
 
 Pixels = NDArray[np.uint8]
@@ -129,6 +130,26 @@ class Console(gymnasium.Env[Pixels, np.int64]):
     def render(self) -> Any:
         """The console's own picture, with ``render_mode="rgb_array"``."""
         return self._brighter() if self.render_mode == "rgb_array" else None
+
+    def get_state(self) -> Mapping[str, Any]:
+        """The whole console, its random generator and ours, and how far the episode is."""
+        return {
+            "console": self._ale.cloneState(include_rng=True).serialize(),
+            "screens": self._screens.copy(),
+            "frames": self._frames,
+            "lives": self._lives,
+            "rng": rng_state(self),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what ``get_state`` returned."""
+        import ale_py
+
+        self._ale.restoreState(ale_py.ALEState(state["console"]))
+        self._screens[:] = state["screens"]
+        self._frames, self._lives = int(state["frames"]), int(state["lives"])
+        self._loaded = True
+        set_rng_state(self, state["rng"])
 
     def _load(self, seed: int) -> None:
         from ale_py import roms

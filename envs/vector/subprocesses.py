@@ -83,7 +83,7 @@ class SubprocessVector(VectorEnv[Any, Any, Any]):
         memory = memoryview(mmap.mmap(self._memory_file.fileno(), self._size))
         self._buffer = ObservationBuffer(observation_space, num_envs, memory)
         for worker in self._workers:
-            worker.connection.send(self._size)
+            worker.connection.send(("memory", self._size))
         self._rewards: Numbers = np.zeros(num_envs, np.float64)
         self._terminations: Flags = np.zeros(num_envs, np.bool_)
         self._truncations: Flags = np.zeros(num_envs, np.bool_)
@@ -220,7 +220,7 @@ class SubprocessVector(VectorEnv[Any, Any, Any]):
             self._workers[index] = self._start(index)
             try:
                 self._built(index)
-                self._workers[index].connection.send(self._size)
+                self._send(index, "memory", self._size)
                 self._send(index, "reset", (self._restart_seed(index), None))
                 info, _ = self._receive(index, _deadline(self.reset_timeout))
             except EnvironmentFault as error:

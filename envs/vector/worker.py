@@ -56,7 +56,10 @@ def _serve(connection: Connection, memory_fd: int) -> None:
         connection.send(("error", _portable(error)))
         return
     connection.send(("built", spaces))
-    size = connection.recv()
+    command, size = connection.recv()
+    if command == "close":
+        env.close()  # type: ignore[no-untyped-call]
+        return
     memory = memoryview(mmap.mmap(memory_fd, size))
     buffer = ObservationBuffer(env.observation_space, num_envs, memory)
     slot = Slot(factory, buffer, index, name, env, before_recovery=lambda: connection.send(("resetting", None)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from oneiros.algorithms.contract import Mode, Policy
+from oneiros.envs.contract import InvalidOption, MissingDependency
 from oneiros.envs.registry import Vectorization, make_vector
 from oneiros.platform.rollout.episode import Episode
 from oneiros.platform.rollout.loop import Rollout
@@ -63,28 +65,32 @@ def evaluate(
     """Run ``episodes`` episodes of ``env_id``, several at once.
 
     Each environment contributes a number of episodes fixed beforehand, so that short ones are not counted more often
-    for being short. ``record`` keeps the frames of the first episode (the environment's ``rgb_array`` rendering).
+    for being short. ``record`` keeps the frames of the first episode: the environment's ``rgb_array``
+    rendering; none where its suite knows no ``render_mode``.
     An option ``seed`` of the environment yields to ``seed``.
     Raises ``EndlessEpisode`` if one lasts longer than ``longest_episode`` policy steps.
     """
     if episodes < 1:
         raise ValueError(f"an evaluation has at least 1 episode, not {episodes}")
     num_envs = min(num_envs, episodes)
-    own = {key: value for key, value in (env_options or {}).items() if key != "seed"}
-    options = {**own, **({"render_mode": "rgb_array"} if record else {})}
-    env = make_vector(env_id, num_envs, vectorization, seed, **options)
+    options = {key: value for key, value in (env_options or {}).items() if key != "seed"}
+    env, draws = _make(env_id, num_envs, vectorization, seed, options, record)
     frames: list[NDArray[np.uint8]] = []
     try:
         rollout = Rollout(env, policy, mode=mode, seed=seed, device=device)
         slots = _Quotas(episodes, num_envs)
+        recording = draws
+        if recording:
+            frames.append(_frame(env))
         while not slots.full:
-            if record and not slots.counted[0]:
-                frames.append(_frame(env))
             rollout.collect(1)
+            if recording:
+                frames.append(_frame(env))
             for episode in rollout.episodes():
-                if record and episode.slot == 0 and not slots.counted[0] and not episode.faulted:
-                    frames.append(_frame(env))
                 slots.add(episode)
+                if episode.slot == 0 and episode.faulted and not slots.counted[0]:
+                    frames = frames[-1:]
+            recording = draws and not slots.counted[0]
             if rollout.longest > longest_episode:
                 raise EndlessEpisode(
                     f"an evaluation episode of {env_id} goes on after {longest_episode} steps: give it a time_limit"
@@ -92,6 +98,22 @@ def evaluate(
     finally:
         env.close()
     return _result(slots, np.stack(frames) if frames else None)
+
+
+def _make(
+    env_id: str,
+    num_envs: int,
+    vectorization: Vectorization,
+    seed: int,
+    options: Mapping[str, Any],
+    record: bool,
+) -> tuple[VectorEnv[Any, Any, Any], bool]:
+    """The environments, and whether they draw."""
+    if record:
+        # A suite need not know the option, and says so in its own way; without it, what is wrong shows itself below.
+        with contextlib.suppress(InvalidOption, MissingDependency, TypeError):
+            return make_vector(env_id, num_envs, vectorization, seed, **{**options, "render_mode": "rgb_array"}), True
+    return make_vector(env_id, num_envs, vectorization, seed, **options), False
 
 
 def _frame(env: VectorEnv[Any, Any, Any]) -> NDArray[np.uint8]:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from oneiros.algorithms.contract import Mode, Policy, Tensors
 from oneiros.envs.spaces import ActionCodec, ObservationCodec
 from oneiros.envs.vector.fault import EnvironmentBroken, EnvironmentFault
+from oneiros.envs.vector.slot import MOST_FAULTS
 from oneiros.envs.vector.subprocesses import SubprocessVector
 from oneiros.envs.vector.sync import SyncVector
 from oneiros.platform.rollout.chunk import Chunk
@@ -83,6 +84,7 @@ class Rollout:
         self._seed = seed
         self._rng = np.random.default_rng(seed)
         self._survives = isinstance(env, SyncVector | SubprocessVector)
+        self._resets_in_a_row = 0
         self._generation = 0
         self._finished: list[Episode] = []
         self._faults: Counter[str] = Counter()
@@ -283,6 +285,7 @@ class Rollout:
         faults: Mapping[int, EnvironmentFault] = infos.get("faults") or {}
         if not self._survives:
             observation, faults = self._inspect(observation, rewards)
+            self._resets_in_a_row = self._resets_in_a_row if len(faults) == self.num_envs else 0
         first = self._is_last
         ended = terminated | truncated
         self._obs = observation
@@ -332,12 +335,15 @@ class Rollout:
             return observation, {}
         rewards[bad] = 0.0
         fault = EnvironmentFault("nan", "the vector environment returned a number that is not finite")
+        if bad.all():
+            self._count_reset(fault)
         batch, _ = self.env.reset(options={"reset_mask": bad})
         return self._flatten(batch), {int(slot): fault for slot in np.flatnonzero(bad)}
 
     def _reset_all(self, error: Exception) -> Mapping[int, EnvironmentFault]:
         """Begin again in every environment after a foreign vector environment raised."""
         fault = EnvironmentFault("raised", f"{type(error).__name__}: {error}")
+        self._count_reset(fault)
         try:
             batch, _ = self.env.reset()
         except Exception as second:
@@ -351,6 +357,13 @@ class Rollout:
         faults = dict.fromkeys(range(self.num_envs), fault)
         self._cut(faults, resetting)
         return faults
+
+    def _count_reset(self, fault: EnvironmentFault) -> None:
+        self._resets_in_a_row += 1
+        if self._resets_in_a_row >= MOST_FAULTS:
+            raise EnvironmentBroken(
+                f"the vector environment faulted {MOST_FAULTS} times in a row without one good step; the last: {fault}"
+            ) from fault
 
     def _flatten(self, batch: Any) -> dict[str, Array]:
         return self.observations.flatten(batch)

@@ -143,6 +143,15 @@ class TestAtari:
     def test_play_repeats_under_a_seed(self) -> None:
         assert_repeats(lambda: registry.make("atari/breakout"), 30)
 
+    def test_its_state_restores_exactly(self) -> None:
+        env, other = registry.make("atari/breakout"), registry.make("atari/breakout")
+        play(env, 30, seed=1)
+        play(other, 10, seed=2)
+        other.unwrapped.set_state(env.unwrapped.get_state())  # type: ignore[attr-defined]
+        for action in [1, 3, 4, 0] * 10:
+            np.testing.assert_equal(env.step(action), other.step(action))
+        np.testing.assert_equal(env.reset(), other.reset())
+
     def test_a_lost_life_may_end_an_episode_without_ending_the_game(self) -> None:
         env = registry.make("atari100k/breakout", lives="terminate")
         env.reset(seed=0)

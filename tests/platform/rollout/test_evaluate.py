@@ -117,6 +117,27 @@ def test_recording_keeps_the_first_episode() -> None:
     assert json.loads(json.dumps(result.summary()))["episodes"] == 4
 
 
+def test_recording_what_cannot_be_drawn_gives_no_frames() -> None:
+    result = evaluate("evaluated/scripted", policy(), 2, record=True)
+    assert result.frames is None and result.episodes == 2
+
+
+def test_recording_begins_anew_after_a_fault() -> None:
+    class Faulty(Bimodal):
+        faulted = False
+
+        def step(self, action: Any) -> Any:
+            if self.t == 4 and not Faulty.faulted:
+                Faulty.faulted = True
+                raise RuntimeError("on purpose")
+            return super().step(action)
+
+    Suite.classes["faulty"] = Faulty
+    result = evaluate("evaluated/faulty", policy(), 2, num_envs=1, seed=1, record=True)
+    assert result.faults == 1 and result.frames is not None
+    assert list(result.frames[:, 0, 0, 0]) == list(range(result.lengths[0] + 1))
+
+
 def test_an_episode_without_end_is_named() -> None:
     with pytest.raises(RuntimeError, match="evaluated/endless goes on after 50 steps: give it a time_limit"):
         evaluate("evaluated/endless", policy(), 2, longest_episode=50)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,3 +151,31 @@ def test_gymnasiums_own_vectors_are_reset_when_they_break() -> None:
         assert_cut(rows, slot)
     assert rollout.metrics()["faults/raised"] == 2
     assert [episode.faulted for episode in rollout.episodes()].count(True) == 2
+
+
+@pytest.mark.parametrize("fault", ["raised", "nan"])
+def test_gymnasiums_own_vectors_are_not_reset_for_ever(fault: str) -> None:
+    class Always(Scripted):
+        def step(self, action: Any) -> Any:
+            self.at = (self.episode, self.t + 1)
+            return super().step(action)
+
+    rollout = Rollout(SyncVectorEnv([partial(Always, fault=fault)] * 2), CountingPolicy(DISCRETE))
+    with pytest.raises(EnvironmentBroken, match="faulted 5 times in a row without one good step"):
+        rollout.collect(20)
+
+
+def test_building_that_fails_in_one_process_ends_the_others_quietly(capfd: pytest.CaptureFixture[str]) -> None:
+    def one_fails(counter: Any) -> Scripted:
+        number = int(counter.read_text()) + 1
+        counter.write_text(str(number))
+        if number == 1:
+            raise ValueError("no display")
+        return Scripted()
+
+    with tempfile.TemporaryDirectory() as directory:
+        counter = Path(directory) / "counter"
+        counter.write_text("0")
+        with pytest.raises(ValueError, match="no display"):
+            SubprocessVector(partial(one_fails, counter), 2)
+    assert capfd.readouterr().err == ""
