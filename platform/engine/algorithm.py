@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import pyarrow.fs
+from gymnasium import spaces
 from oneiros.platform.checkpoint import (
     CheckpointError,
     Description,
-    Manifest,
     open_checkpoint,
     read_manifest,
     read_tree,
     require_algorithm,
     require_spaces,
-    write_checkpoint,
     write_tree,
 )
-from oneiros.platform.engine.config import DreamerV3Config, WorldModelConfig
+from oneiros.platform.engine.checkpoints import FileSystem, Location, config_of, local_copy, write_to
+from oneiros.platform.engine.config import ENV_SPACES, DreamerV3Config, WorldModelConfig
+from oneiros.platform.engine.env_runner import WorldModelEnvRunner
 from oneiros.platform.engine.evaluation import play_on_runners
 from oneiros.platform.engine.flow import Flow
+from oneiros.platform.engine.learner import WorldModelLearner
 from oneiros.platform.engine.learner_calls import LearnerCalls, LearnerDied
 from oneiros.platform.engine.supervisor import Supervisor
 from oneiros.platform.training.agents import agent_name
@@ -38,12 +37,16 @@ from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
-from ray.tune import Checkpoint
-from ray.tune.trainable.trainable import _DICT_CHECKPOINT_FILE_NAME
 
-log = logging.getLogger(__name__)
-
-Path_ = str | Path | Checkpoint
+RLLIB_NAMES = {
+    "episode_return_mean": "return",
+    "episode_return_min": "return_min",
+    "episode_return_max": "return_max",
+    "episode_len_mean": "length",
+    "num_episodes_lifetime": "episodes",
+    NUM_ENV_STEPS_SAMPLED_LIFETIME: "env_steps",
+}
+"""What RLlib and Tune users look for under ``env_runners``, and our name of it."""
 
 
 class WorldModelAlgorithm(Algorithm):
@@ -57,8 +60,8 @@ class WorldModelAlgorithm(Algorithm):
     """
 
     config: WorldModelConfig
-    loop: Loop | None = None
-    flow: Flow | None = None
+    env_runner_group: EnvRunnerGroup
+    learner_group: LearnerGroup
 
     # ---- life --------------------------------------------------------------------------------------------------------
 
@@ -67,39 +70,56 @@ class WorldModelAlgorithm(Algorithm):
         """Return a config whose agent is still to be named."""
         return WorldModelConfig(cls)
 
-    def setup(self, config: WorldModelConfig) -> None:
+    def setup(self, config: Any) -> None:
         """Build runners and learners (RLlib does) and the loop between them."""
         super().setup(config)
-        config = self.config
-        self._rates = Rates()
-        self._supervisor = Supervisor(config, self._write)
         self.newest_metrics: dict[str, float] = {}
-        self.calls = LearnerCalls(self.learner_group, config.learner_threads)
+        self.calls = LearnerCalls(self.learner_group, self.config.learner_threads)
+        self.loop: Loop | None = None
+        self.flow: Flow | None = None
+        self._rates = Rates()
+        self._supervisor = Supervisor(self.config, self._write)
         if self.env_runner_group.num_remote_env_runners():
-            self.flow = Flow(config, self.env_runner_group, self.calls)
+            self.flow = Flow(self.config, self.env_runner_group, self.calls)
             self.flow.publish()
             self._save_for_recovery()
         else:
-            learner = self.learner_group._learner
-            self.env_runner.act_with(learner.agent)
-            self.loop = Loop(
-                learner.core,
-                self.env_runner,
-                TrainRatio(config.train_ratio, config.rows_per_update()),
-                fragment=config.fragment_length(),
-                learning_starts=config.learning_starts,
-            )
+            self.loop = self._build_loop()
+
+    def _build_loop(self) -> Loop:
+        learner = self.learner_group._learner
+        assert isinstance(learner, WorldModelLearner)
+        self.local_runner.act_with(learner.agent)
+        return Loop(
+            learner.core,
+            self.local_runner,
+            TrainRatio(self.config.train_ratio, self.config.rows_per_update()),
+            fragment=self.config.fragment_length(),
+            learning_starts=self.config.learning_starts,
+        )
+
+    def stop(self) -> None:
+        """End all processes and threads, and close environments."""
+        super().stop()  # type: ignore[no-untyped-call]
 
     def cleanup(self) -> None:
-        """End everything that was started."""
+        """See ``stop``; RLlib calls this."""
         if hasattr(self, "calls"):
             self.calls.close()
         super().cleanup()
 
     # ---- training ----------------------------------------------------------------------------------------------------
 
+    def train(self) -> dict[str, Any]:
+        """Run one iteration and return RLlib's result, in which our metrics stand under their own names."""
+        result: dict[str, Any] = super().train()  # type: ignore[no-untyped-call]
+        return result
+
     def training_step(self) -> None:
-        """Train for one iteration: a fixed number of steps without env runners, about a second with them."""
+        """Train for one iteration: a fixed number of steps without env runners, about a second with them.
+
+        Raises ``TrainingDiverged``, ``EnvRunnersBroken``, or ``LearnerDied`` where a learner cannot be replaced.
+        """
         if self.loop is not None:
             self.loop.run(steps=self.config.iteration_steps())
             metrics = self.loop.metrics()
@@ -110,21 +130,23 @@ class WorldModelAlgorithm(Algorithm):
         self._log(metrics)
 
     def _overlap(self) -> dict[str, float]:
-        """Collect and learn for about a second; a learner that dies is replaced."""
-        assert self.flow is not None
+        """Collect and learn at the same time for about a second; a learner that dies is replaced."""
+        flow = self._flow
         try:
-            self.flow.pump(self.config.min_time_s_per_iteration or 1.0)
+            flow.pump(self.config.min_time_s_per_iteration or 1.0)
             self._save_for_recovery()
         except LearnerDied as death:
-            self._rebuild_learners(death)
-        metrics = self.flow.metrics()
-        metrics["faults/env_runner_restarts"] = self.env_runner_group.num_remote_worker_restarts()
-        metrics["faults/learner_restarts"] = self._supervisor.restarts
-        return metrics
+            self._replace_learners(death)
+        return {
+            **flow.metrics(),
+            "faults/env_runner_restarts": self.env_runner_group.num_remote_worker_restarts(),
+            "faults/learner_restarts": self._supervisor.restarts,
+            "faults/recovery_saves_failed": self._supervisor.failed_saves,
+        }
 
-    def _rebuild_learners(self, death: LearnerDied) -> None:
+    def _replace_learners(self, death: LearnerDied) -> None:
         """Go on with new learners: weights from the last saved state, the run's counters as they are."""
-        assert self.flow is not None and self.learner_group is not None
+        assert self.flow is not None
         self.calls.drop()
         self.learner_group, self.calls, state, updates = self._supervisor.rebuild(
             self.learner_group, self._build_learners, death
@@ -133,69 +155,69 @@ class WorldModelAlgorithm(Algorithm):
         self.flow.relearn_from(state, updates)
         self.flow.publish()
 
-    def _save_for_recovery(self) -> None:
-        if self._supervisor.due:
-            self._drain()
-            self._supervisor.save(self.env_steps)
-
     def _build_learners(self) -> LearnerGroup:
         spec = self.config.get_multi_rl_module_spec(spaces=self.spaces)
         return self.config.build_learner_group(rl_module_spec=spec)
 
-    @property
-    def env_steps(self) -> int:
-        """Policy steps taken so far, over all environments and all resumptions."""
-        loop = self.loop or self.flow
-        return loop.env_steps if loop is not None else 0
-
-    @property
-    def updates(self) -> int:
-        """Updates that the agent has taken."""
-        if self.loop is not None:
-            return self.loop.core.updates
-        return self.flow.updates if self.flow is not None else 0
+    def _save_for_recovery(self) -> None:
+        if self._supervisor.due:
+            self._drain()
+            self._supervisor.save(self.env_steps)
 
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
         """Take runners that Ray has restarted back into service; their weights come with the next request."""
         restored: list[int] = env_runner_group.probe_unhealthy_env_runners()
         return restored
 
+    @property
+    def env_steps(self) -> int:
+        """Policy steps taken so far, over all environments and all resumptions."""
+        return self.loop.env_steps if self.loop is not None else self._flow.env_steps
+
+    @property
+    def updates(self) -> int:
+        """Updates that the agent has taken."""
+        return self.loop.core.updates if self.loop is not None else self._flow.updates
+
+    @property
+    def local_runner(self) -> WorldModelEnvRunner:
+        """The runner in this process: without remote ones the one that collects, else one without environments."""
+        runner = self.env_runner
+        assert isinstance(runner, WorldModelEnvRunner)
+        return runner
+
+    # ---- results -----------------------------------------------------------------------------------------------------
+
     def get_auto_filled_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return RLlib's additions to a result, with a config that was not copied in depth each time."""
-        debug_metrics_only = kwargs.get("debug_metrics_only", False)
-        frozen, self.config = self.config, _NoConfig()
+        """Return RLlib's additions to a result; the config in it is made once, not copied in depth each time."""
+        config, self.config = self.config, {}  # type: ignore[assignment]
         try:
             filled: dict[str, Any] = super().get_auto_filled_metrics(*args, **kwargs)
         finally:
-            self.config = frozen
-        if not debug_metrics_only:
-            if not hasattr(self, "_config_dict"):
-                self._config_dict = self.config.to_dict()
-            filled["config"] = self._config_dict
+            self.config = config
+        if "config" in filled:
+            if not hasattr(self, "_config_in_results"):
+                self._config_in_results = self.config.to_dict()
+            filled["config"] = self._config_in_results
         return filled
 
     def _log(self, metrics: Mapping[str, float]) -> None:
         """Log our names as they are, and the few that RLlib and Tune users look for under theirs."""
+        assert self.metrics is not None
         for name, value in metrics.items():
             self.metrics.log_value(name, value, reduce="mean", window=1)
-        theirs = {
-            "episode_return_mean": "return",
-            "episode_return_min": "return_min",
-            "episode_return_max": "return_max",
-            "episode_len_mean": "length",
-            "num_episodes_lifetime": "episodes",
-            NUM_ENV_STEPS_SAMPLED_LIFETIME: "env_steps",
-        }
-        for their, our in theirs.items():
-            if our in metrics:
-                self.metrics.log_value((ENV_RUNNER_RESULTS, their), metrics[our], reduce="mean", window=1)
+        for theirs, ours in RLLIB_NAMES.items():
+            if ours in metrics:
+                self.metrics.log_value((ENV_RUNNER_RESULTS, theirs), metrics[ours], reduce="mean", window=1)
 
     # ---- evaluation --------------------------------------------------------------------------------------------------
 
     def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:
         """Play ``evaluation_duration`` episodes with the policy's best actions; returns RLlib's names."""
         self._callback("on_evaluate_start")
-        result = self.play(int(self.config.evaluation_duration), seed=(self.config.seed or 0) + 1_000_000)
+        seed = (self.config.seed or 0) + 1_000_000
+        in_parallel = parallel_train_future is not None
+        result = self._play(int(self.config.evaluation_duration), seed, self._weights(in_parallel))
         results = {
             ENV_RUNNER_RESULTS: {
                 "episode_return_mean": result.return_mean,
@@ -211,11 +233,14 @@ class WorldModelAlgorithm(Algorithm):
 
     def play(self, episodes: int, seed: int) -> EvaluationResult:
         """Play whole ``episodes`` on the evaluation runners, or here if there are none; training is not disturbed."""
+        return self._play(episodes, seed, self._weights())
+
+    def _play(self, episodes: int, seed: int, weights: Any) -> EvaluationResult:
         group = self.eval_env_runner_group
         if group is not None and group.num_healthy_remote_env_runners():
-            parts = play_on_runners(group, episodes, seed, self._newest_weights())
+            parts = play_on_runners(group, episodes, seed, weights)
         else:
-            parts = [self.env_runner.play(episodes, seed, self._newest_weights())]
+            parts = [self.local_runner.play(episodes, seed, weights)]
         return EvaluationResult.join(parts, self.env_steps)
 
     def videos(self) -> Videos:
@@ -227,45 +252,35 @@ class WorldModelAlgorithm(Algorithm):
     # ---- checkpoints -------------------------------------------------------------------------------------------------
 
     def save_to_path(
-        self, path: str | Path | None = None, *, filesystem: pyarrow.fs.FileSystem | None = None, **kwargs: Any
+        self, path: str | Path | None = None, *, filesystem: FileSystem | None = None, **kwargs: Any
     ) -> str:
         """Write a whole checkpoint, or none, and return its path; raises ``CheckpointWriteError``."""
-        path = str(path or Path(tempfile.mkdtemp()) / "checkpoint")
+        path = path or Path(tempfile.mkdtemp()) / "checkpoint"
         self._drain()
-        if filesystem is None and "://" not in path:
-            write_checkpoint(Path(path).absolute(), self._write)
-            self._supervisor.saved(Path(path).absolute())
-            return path
-        if filesystem is None:
-            filesystem, inside = pyarrow.fs.FileSystem.from_uri(path)
-        else:
-            inside = path
-        with tempfile.TemporaryDirectory() as local:
-            write_checkpoint(Path(local) / "checkpoint", self._write)
-            pyarrow.fs.copy_files(str(Path(local) / "checkpoint"), inside, destination_filesystem=filesystem)
-        return path
+        directory = write_to(path, filesystem, self._write)
+        if directory is not None:
+            self._supervisor.saved(directory)
+        return str(path)
 
     def restore_from_path(
-        self, path: Path_, component: str | None = None, filesystem: pyarrow.fs.FileSystem | None = None, **kwargs: Any
+        self, path: Location, component: str | None = None, filesystem: FileSystem | None = None, **kwargs: Any
     ) -> None:
         """Go on from a checkpoint, of any number of runners and learners; raises ``CheckpointError``."""
         if component is not None:
             raise CheckpointError(f"a part of a checkpoint ({component}) cannot be restored by itself, only all of it")
-        with _local(path, filesystem) as directory:
+        with local_copy(path, filesystem) as directory:
             manifest = open_checkpoint(directory)
             require_algorithm(manifest, directory, agent_name(self.config.agent))
-            require_spaces(manifest, directory, *self._spaces())
+            require_spaces(manifest, directory, *self._env_spaces())
             self._drain()
-            learners = manifest.counters["learners"]
-            arguments = {"directory": str(directory), "learners": learners}
+            arguments = {"directory": str(directory), "learners": manifest.counters["learners"]}
             self.calls.call("load", [arguments] * self.calls.learners)
             state = read_tree(directory / "loop")
             if self.loop is not None:
                 self.loop.load_state_dict(state)
                 if (directory / "rollout.json").is_file():
-                    self.env_runner.load_state_dict(read_tree(directory / "rollout"))
-            else:
-                assert self.flow is not None
+                    self.local_runner.load_state_dict(read_tree(directory / "rollout"))
+            elif self.flow is not None:
                 self.flow.load_state_dict(state, manifest.counters["updates"])
                 self.flow.publish()
             self._iteration = manifest.counters.get("iterations", 0)
@@ -273,8 +288,8 @@ class WorldModelAlgorithm(Algorithm):
     @classmethod
     def from_checkpoint(
         cls,
-        path: Path_,
-        filesystem: pyarrow.fs.FileSystem | None = None,
+        path: Location,
+        filesystem: FileSystem | None = None,
         *,
         config: WorldModelConfig | None = None,
         **kwargs: Any,
@@ -284,11 +299,12 @@ class WorldModelAlgorithm(Algorithm):
         ``config`` replaces the checkpoint's own: other runners and learners, another device, or an environment or an
         agent that was given as a class, which no checkpoint holds. Raises ``CheckpointError``.
         """
-        with _local(path, filesystem) as directory:
+        with local_copy(path, filesystem) as directory:
             manifest = read_manifest(directory)
             if config is None:
-                config = cls.get_default_config().from_json(_engine_config(manifest, directory))
-            algorithm: Self = config.build_algo()
+                config = cls.get_default_config().from_json(config_of(manifest, directory))
+            algorithm = config.build_algo()
+            assert isinstance(algorithm, cls)
             try:
                 algorithm.restore_from_path(directory)
             except BaseException:
@@ -297,51 +313,56 @@ class WorldModelAlgorithm(Algorithm):
         return algorithm
 
     def restore(self, checkpoint_path: Any) -> None:
-        """Go on from what ``save`` returned; refuses a directory with a pickle that Tune would load."""
-        checkpoint = getattr(checkpoint_path, "checkpoint", checkpoint_path)
-        with _local(checkpoint, None) as directory:
-            if (directory / _DICT_CHECKPOINT_FILE_NAME).exists():
-                raise CheckpointError(f"{directory} is not a checkpoint of ours: it holds {_DICT_CHECKPOINT_FILE_NAME}")
-        super().restore(checkpoint_path)
+        """Go on from what ``save`` returned, or from a path or a checkpoint of Tune's; raises ``CheckpointError``."""
+        # Tune looks for a pickle of its own in the directory first; a directory that has one never gets that far.
+        with local_copy(getattr(checkpoint_path, "checkpoint", checkpoint_path)):
+            super().restore(checkpoint_path)
 
     def _write(self, directory: Path) -> Description:
         self.calls.call("save", [{"directory": str(directory)}] * self.calls.learners)
         save_policy(self.calls.call("policy_state")[0], directory)
-        loop = self.loop or self.flow
-        assert loop is not None
-        write_tree(directory / "loop", loop.state_dict())
+        run = self.loop if self.loop is not None else self._flow
+        write_tree(directory / "loop", run.state_dict())
         if self.loop is not None:
-            write_tree(directory / "rollout", self.env_runner.state_dict())
-        observation_space, action_space = self._spaces()
+            write_tree(directory / "rollout", self.local_runner.state_dict())
+        observation_space, action_space = self._env_spaces()
         return Description(
             algorithm=agent_name(self.config.agent),
             hyperparameters=self.config.hyperparameters().model_dump(mode="json"),
             counters={
-                "env_steps": loop.env_steps,
+                "env_steps": run.env_steps,
                 "updates": self.updates,
-                "episodes": loop.episodes.count,
+                "episodes": run.episodes.count,
                 "learners": self.calls.learners,
                 "iterations": self.iteration,
             },
             observation_space=observation_space,
             action_space=action_space,
             config={"rllib": self.config.to_json()},
-            score=loop.episodes.mean_return,
+            score=run.episodes.mean_return,
         )
 
     # ---- inside ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _flow(self) -> Flow:
+        assert self.flow is not None
+        return self.flow
 
     def _drain(self) -> None:
         if self.flow is not None:
             self.flow.drain()
 
-    def _newest_weights(self) -> Any:
-        if self.flow is not None:
-            return [self.flow.publish()]
-        return self.calls.call("policy_state")[0]
+    def _weights(self, training_runs: bool = False) -> Any:
+        """The newest policy weights; those that the runners have, if training goes on in another thread meanwhile."""
+        if self.flow is None:
+            return self.calls.call("policy_state")[0]
+        return [self.flow.weights if training_runs else self.flow.publish()]
 
-    def _spaces(self) -> tuple[Any, Any]:
-        return self.spaces["__env_single__"]
+    def _env_spaces(self) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
+        assert self.spaces is not None
+        observation_space, action_space = self.spaces[ENV_SPACES]
+        return observation_space, action_space
 
     def _callback(self, name: str, **kwargs: Any) -> None:
         make_callback(
@@ -359,29 +380,3 @@ class DreamerV3(WorldModelAlgorithm):
     def get_default_config(cls) -> DreamerV3Config:
         """Return DreamerV3's config."""
         return DreamerV3Config(cls)
-
-
-class _NoConfig(dict[str, Any]):
-    """Stands in for the config where RLlib would copy all of it."""
-
-
-@contextmanager
-def _local(path: Path_, filesystem: pyarrow.fs.FileSystem | None) -> Iterator[Path]:
-    """The checkpoint as a local directory, downloaded if need be."""
-    if not isinstance(path, Checkpoint):
-        path = Checkpoint(str(path), filesystem=filesystem)
-    with path.as_directory() as directory:
-        yield Path(directory)
-
-
-def _engine_config(manifest: Manifest, directory: Path) -> dict[str, Any]:
-    if "rllib" not in manifest.config:
-        raise CheckpointError(
-            f"{directory} was not written by RLlib's engine; pass config= with the run's settings to load it here"
-        )
-    values: dict[str, Any] = manifest.config["rllib"]
-    if values["env"] is None:
-        raise CheckpointError(
-            f"{directory} was trained in an environment class that it cannot hold; pass config= with that environment"
-        )
-    return values

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from gymnasium import spaces
+from oneiros.envs.registry import Vectorization
 from oneiros.platform.config import ConfigError
 from oneiros.platform.training.agents import AgentName, agent_class, agent_name, hyperparameters
 from oneiros.platform.training.pace import fragment_length, iteration_steps
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+from ray.rllib.utils.from_config import NotProvided
 
 ENV_SPACES = "__env_single__"
 """Where RLlib's dictionaries of spaces keep those of one environment."""
@@ -34,6 +36,10 @@ class WorldModelConfig(AlgorithmConfig):
     collection and learning overlap, and ``train_ratio`` alone decides who waits for whom.
     """
 
+    env_runner_cls: Any
+    rollout_fragment_length: Any
+    merge_env_runner_states: Any
+
     def __init__(self, algo_class: type | None = None, agent: AgentName = "dreamerv3") -> None:
         from oneiros.platform.engine.algorithm import WorldModelAlgorithm
         from oneiros.platform.engine.env_runner import WorldModelEnvRunner
@@ -41,15 +47,15 @@ class WorldModelConfig(AlgorithmConfig):
         super().__init__(algo_class=algo_class or WorldModelAlgorithm)
         self.agent = agent
         self.hyper: dict[str, Any] = {}
-        self.train_ratio: Any = 128.0
-        self.learning_starts: Any = 1_024
-        self.random_steps: Any = 0
+        self.train_ratio: float = 128.0
+        self.learning_starts = 1_024
+        self.random_steps = 0
         self.device = "auto"
-        self.replay_capacity: Any = 1_000_000
+        self.replay_capacity = 1_000_000
         self.replay_directory: str | None = None
         self.replay_online = True
         self.replay_mixture: dict[str, float] = {"uniform": 1.0}
-        self.vectorization = "sync"
+        self.vectorization: Vectorization = "sync"
         self.env_steps_per_iteration: int | None = None
         self.broadcast_interval_s = 0.25
         self.env_runner_threads = 1
@@ -74,7 +80,7 @@ class WorldModelConfig(AlgorithmConfig):
 
     # ---- what users call ---------------------------------------------------------------------------------------------
 
-    def training(  # type: ignore[override]
+    def training(
         self,
         *,
         train_ratio: Any = NotProvided,
@@ -154,7 +160,7 @@ class WorldModelConfig(AlgorithmConfig):
 
     def env_runners(
         self, *, vectorization: Any = NotProvided, env_runner_threads: Any = NotProvided, **kwargs: Any
-    ) -> Self:  # type: ignore[override]
+    ) -> Self:
         """Set RLlib's env runner options, and two of ours.
 
         Args:
@@ -169,7 +175,7 @@ class WorldModelConfig(AlgorithmConfig):
             self.env_runner_threads = env_runner_threads
         return self
 
-    def fault_tolerance(  # type: ignore[override]
+    def fault_tolerance(
         self,
         *,
         recovery_directory: Any = NotProvided,
@@ -286,9 +292,7 @@ class WorldModelConfig(AlgorithmConfig):
         """Return a spec without modules: agents are built by the learner and the runners themselves."""
         return MultiRLModuleSpec(rl_module_specs={})
 
-    def get_multi_rl_module_spec(
-        self, *, env: Any = None, spaces: Mapping[str, Any] | None = None, inference_only: bool = False
-    ) -> MultiRLModuleSpec:
+    def get_multi_rl_module_spec(self, *, spaces: Mapping[str, Any] | None = None, **kwargs: Any) -> MultiRLModuleSpec:
         """Return a spec without modules that tells the learners the environment's spaces."""
         observation_space, action_space = (spaces or {}).get(ENV_SPACES, (None, None))
         return MultiRLModuleSpec(rl_module_specs={}, observation_space=observation_space, action_space=action_space)

@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 import torch
+from gymnasium.vector import VectorEnv
 from oneiros.algorithms.contract import Agent
 from oneiros.envs import registry
 from oneiros.platform.engine.callbacks import FinishedEpisode, call
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 class Announcement:
     """What an env runner says about a chunk; small, because it goes through the driver."""
 
-    chunk: list[ray.ObjectRef]
+    chunk: list[ray.ObjectRef[Any]]
     """The chunk, in a list so that the driver does not fetch it; none if there was an ``error``."""
     runner: int
     born: int
@@ -52,6 +53,7 @@ class WorldModelEnvRunner(EnvRunner):
     """
 
     config: WorldModelConfig
+    env: VectorEnv[Any, Any, Any] | None  # type: ignore[assignment]
 
     def __init__(self, *, config: WorldModelConfig, **kwargs: Any) -> None:
         """Raises the registry's errors for an environment that cannot be made, and ``UnsupportedSpace``."""
@@ -91,7 +93,9 @@ class WorldModelEnvRunner(EnvRunner):
         """Act with ``agent`` itself, which someone else in this process trains, instead of a copy."""
         self.policy, self.collector = agent, None
 
-    def announce(self, steps: int, version: int, weights: Sequence[ray.ObjectRef], random_steps: int) -> Announcement:
+    def announce(
+        self, steps: int, version: int, weights: Sequence[ray.ObjectRef[Any]], random_steps: int
+    ) -> Announcement:
         """Take ``steps`` steps in every environment and hand out the chunk by reference.
 
         ``weights`` (at most one reference) are those of ``version``; they are fetched only if they are newer than what
@@ -142,7 +146,7 @@ class WorldModelEnvRunner(EnvRunner):
         return self.collect(steps).chunk
 
     def play(
-        self, episodes: int, seed: int, weights: Mapping[str, Tensor] | Sequence[ray.ObjectRef]
+        self, episodes: int, seed: int, weights: Mapping[str, Tensor] | Sequence[ray.ObjectRef[Any]]
     ) -> EvaluationResult:
         """Play whole ``episodes`` with the policy's best actions, in environments of their own."""
         tensors = weights if isinstance(weights, Mapping) else ray.get(weights[0])
@@ -204,7 +208,7 @@ class WorldModelEnvRunner(EnvRunner):
         if self.collector is None:
             if self.policy is None:
                 self.make_module()
-            assert self.policy is not None
+            assert self.policy is not None and self.env is not None
             if random_steps is None:
                 random_steps = self.config.random_steps
             index = max(0, (self.worker_index or 0) - 1)
@@ -219,7 +223,7 @@ class WorldModelEnvRunner(EnvRunner):
             self.collector = RolloutCollector(rollout)
         return self.collector
 
-    def _take_weights(self, rollout: Rollout, version: int, reference: ray.ObjectRef) -> None:
+    def _take_weights(self, rollout: Rollout, version: int, reference: ray.ObjectRef[Any]) -> None:
         try:
             rollout.load_policy(ray.get(reference), version)
         except RayError as error:
@@ -243,9 +247,10 @@ class WorldModelEnvRunner(EnvRunner):
         if self.env is not None:
             return self.env.single_observation_space, self.env.single_action_space
         if self._spaces:
-            return self._spaces[ENV_SPACES]
+            observation_space, action_space = self._spaces[ENV_SPACES]
+            return observation_space, action_space
         env = registry.make(self._env_id, **self._env_options)
         try:
             return env.observation_space, env.action_space
         finally:
-            env.close()
+            env.close()  # type: ignore[no-untyped-call]

@@ -51,7 +51,7 @@ class Flow:
         self._ready = False
         self._arrived: list[list[Any]] = [[] for _ in range(learners.learners)]
         self._updates_in_flight: deque[int] = deque()
-        self._weights: list[ray.ObjectRef] = []
+        self._weights: list[ray.ObjectRef[Any]] = []
         self._version = -1
         self._published_at = 0.0
         self._per_second = 1.0
@@ -71,7 +71,7 @@ class Flow:
         """Outstanding updates beyond which no more experience is asked for."""
         envs = self.runners.num_remote_env_runners() * self.config.num_envs_per_env_runner
         per_round = self._fragment * envs * self.ratio.ratio / self.ratio.rows_per_update
-        return max(2 * self._slice(), round(2 * per_round), 2)
+        return max(2 * self._slice(), int(2 * per_round), 2)
 
     def pump(self, seconds: float) -> None:
         """Move everything that can be moved, for about ``seconds``."""
@@ -90,11 +90,16 @@ class Flow:
             if any(self._arrived):
                 self._submit(0)
 
-    def publish(self) -> ray.ObjectRef:
+    def publish(self) -> ray.ObjectRef[Any]:
         """Return the newest weights of the learners, in the object store."""
         self.drain()
         self._submit(0, weights=True)
         self.drain()
+        return self._weights[0]
+
+    @property
+    def weights(self) -> ray.ObjectRef[Any]:
+        """The weights that runners are given now."""
         return self._weights[0]
 
     def metrics(self) -> dict[str, float]:
@@ -155,7 +160,9 @@ class Flow:
     def _fetch(self, timeout: float) -> list[Announcement]:
         """Fetch announced chunks; ask for more unless the learners lag."""
         if self.backlog > self.bound:
-            answers = self.runners.fetch_ready_async_reqs(tags=ANNOUNCE, timeout_seconds=timeout)
+            answers: Any = self.runners.fetch_ready_async_reqs(
+                tags=ANNOUNCE, timeout_seconds=timeout
+            )
         else:
             answers = self.runners.foreach_env_runner_async_fetch_ready(
                 ANNOUNCE,
@@ -169,7 +176,8 @@ class Flow:
                 timeout_seconds=timeout,
                 return_actor_ids=True,
             )
-        return sorted((answer for _, answer in answers), key=lambda answer: answer.born)
+        announced: list[Announcement] = [answer for _, answer in answers]
+        return sorted(announced, key=lambda answer: answer.born)
 
     def _take_chunks(self, chunks: list[Announcement]) -> None:
         for chunk in chunks:

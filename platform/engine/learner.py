@@ -35,7 +35,7 @@ class LearnResult:
     """Means over the updates read in this slice."""
     statistics: dict[str, float] = field(default_factory=dict)
     """Counters, and the state of the replay shard."""
-    weights: list[ray.ObjectRef] = field(default_factory=list)
+    weights: list[ray.ObjectRef[Any]] = field(default_factory=list)
     """At most one: the policy weights of version ``updates``. In a list, so that the driver does not fetch them."""
     chunks_lost: int = 0
     """Chunks whose owner died before this learner could fetch them."""
@@ -58,6 +58,9 @@ class WorldModelLearner(Learner):
         if self._is_built:
             return
         config, spec = self.config, self._module_spec
+        assert spec is not None
+        observation_space, action_space = spec.observation_space, spec.action_space
+        assert observation_space is not None and action_space is not None
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         if config.num_learners:
@@ -69,8 +72,8 @@ class WorldModelLearner(Learner):
         self.agent: Agent = build_agent(
             config.agent,
             hyper,
-            spec.observation_space,
-            spec.action_space,
+            observation_space,
+            action_space,
             device=str(device),
             # The same on every learner, so that all begin with the same weights.
             seed=seed,
@@ -82,8 +85,8 @@ class WorldModelLearner(Learner):
         self.core = build_core(
             self.agent,
             hyper,
-            spec.observation_space,
-            spec.action_space,
+            observation_space,
+            action_space,
             device=device,
             capacity=max(1, config.replay_capacity // self.world),
             directory=shard or None,
@@ -95,7 +98,7 @@ class WorldModelLearner(Learner):
         )
         self._is_built = True
 
-    def learn(self, chunks: Sequence[Sequence[ray.ObjectRef]], updates: int, weights: bool) -> LearnResult:
+    def learn(self, chunks: Sequence[Sequence[ray.ObjectRef[Any]]], updates: int, weights: bool) -> LearnResult:
         """Store ``chunks`` (each a list of one reference), take ``updates`` steps, and hand out weights if asked to."""
         lost = 0
         for (reference,) in chunks:
@@ -173,10 +176,10 @@ class WorldModelLearner(Learner):
     _convert_batch_type = _unused
     _update = _unused
     _get_tensor_variable = _unused
-    _get_optimizer_lr = staticmethod(_unused)
-    _set_optimizer_lr = staticmethod(_unused)
-    _get_clip_function = staticmethod(_unused)
-    _get_global_norm_function = staticmethod(_unused)
+    _get_optimizer_lr: Any = staticmethod(_unused)
+    _set_optimizer_lr: Any = staticmethod(_unused)
+    _get_clip_function: Any = staticmethod(_unused)
+    _get_global_norm_function: Any = staticmethod(_unused)
 
 
 def _average(tensor: Tensor) -> None:

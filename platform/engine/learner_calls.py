@@ -28,7 +28,7 @@ class LearnerCalls:
     def __init__(self, group: LearnerGroup, threads: int | None = None) -> None:
         """``threads``: processor threads of a learner in this process."""
         self._local = group._learner if group.is_local else None
-        self._actors: list[Any] = [] if group.is_local else list(group._workers)
+        self._actors: list[Any] = list(group._workers or [])
         self.learners = max(1, len(self._actors))
         self._thread = ThreadPoolExecutor(1, "learner", _use_threads(threads)) if group.is_local else None
         self._pending: deque[list[Any]] = deque()

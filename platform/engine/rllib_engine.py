@@ -25,7 +25,9 @@ class RLlibEngine:
             # What a worker imports, the driver has imported: a plugin on PYTHONPATH only must be found there too.
             ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
         try:
-            self.algorithm: WorldModelAlgorithm = settings.build_algo()
+            algorithm = settings.build_algo()
+            assert isinstance(algorithm, WorldModelAlgorithm)
+            self.algorithm = algorithm
         except BaseException:
             self._shut_down()
             raise
