@@ -206,3 +206,30 @@ def test_gradients_are_averaged_over_learners_before_clipping(make_agent: Make, 
     metrics, _ = agents[0].update(make_rows(agents[0]))
     assert metrics["grad_norm"] == 0
     assert before["optimiser/step"] + 1 == agents[0].state_dict()["optimiser/step"]
+
+
+def test_an_update_on_a_nan_observation_leaves_no_trace(make_agent: Make, make_rows: MakeRows) -> None:
+    """Nothing that later updates use may stay poisoned: not the normaliser, not the latents that go back to replay."""
+    agent = make_agent(warmup=0, learning_rate=1e-3)
+    agent.update(make_rows(agent))
+    poisoned = make_rows(agent, seed=1)
+    poisoned["obs"][0, 3, 2] = float("nan")
+    _, refreshed = agent.update(poisoned)
+    assert agent.optimiser.nonfinite == 1
+    assert all(torch.isfinite(v).all() for v in agent.state_dict().values() if v.is_floating_point())
+    assert torch.isfinite(refreshed["deter"]).all()
+    metrics, _ = agent.update(make_rows(agent, seed=2))
+    assert agent.optimiser.nonfinite == 1
+    assert all(torch.isfinite(v).all() for v in metrics.values())
+
+
+def test_a_reset_clears_a_poisoned_state(make_agent: Make, make_rows: MakeRows) -> None:
+    agent = make_agent()
+    rows = make_rows(agent, ends=False)
+    rows["latent/deter"][1, 0] = float("nan")
+    rows["is_first"][1, 3] = True
+    _, refreshed = agent.update(rows)
+    assert torch.isfinite(refreshed["deter"][:, 2:]).all()
+    state = {k: v + float("nan") for k, v in agent.initial_state(4).items()}
+    _, state, latents = agent.act({"obs": torch.zeros(4, 5)}, torch.ones(4, dtype=torch.bool), state)
+    assert all(torch.isfinite(v).all() for v in (*state.values(), latents["deter"]))

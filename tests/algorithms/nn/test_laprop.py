@@ -87,6 +87,12 @@ def test_warms_up_linearly_from_zero() -> None:
     assert rates == pytest.approx([0, 0.25e-2, 0.5e-2, 0.75e-2, 1e-2, 1e-2, 1e-2])
 
 
+def test_anneals_linearly_to_a_tenth_and_stays_there() -> None:
+    _, weights, optimiser = make(learning_rate=1e-2, warmup=2, anneal=6)
+    rates = [take(weights, optimiser, gradients(step))["learning_rate"].item() for step in range(9)]
+    assert rates == pytest.approx([0, 0.5e-2, 1e-2, 0.775e-2, 0.55e-2, 0.325e-2, 0.1e-2, 0.1e-2, 0.1e-2])
+
+
 def test_a_gradient_is_clipped_to_its_share_of_the_parameter_norm() -> None:
     # After one step the debiased RMS is the clipped gradient itself: it tells what was let through.
     _, weights, optimiser = make(learning_rate=1e-3, warmup=0)
