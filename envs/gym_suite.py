@@ -88,8 +88,11 @@ class GymSuite:
             if task.startswith(prefix):
                 requirement.check(task)
                 _plug_in(requirement)
+        module, _, name = task.rpartition(":")
         try:
-            return deepcopy(gymnasium.spec(task))
+            if module:
+                importlib.import_module(module)
+            return deepcopy(gymnasium.spec(name))
         except ModuleNotFoundError as error:
             raise MissingDependency(f"{task} needs the module {error.name}, which is not installed") from error
         except gym_error.UnregisteredEnv:

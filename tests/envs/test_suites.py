@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -147,6 +148,21 @@ class TestGymnasium:
             env.close()
         finally:
             del gymnasium.registry["Local-v0"]
+
+    def test_ids_of_a_module_that_registers_them(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "registers_one.py").write_text(
+            "import gymnasium\n"
+            "gymnasium.register('Registered-v0', 'gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=3)\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        try:
+            env = registry.make("registers_one:Registered-v0")
+            env.reset(seed=0)
+            assert [env.step(0)[3] for _ in range(3)] == [False, False, True]
+        finally:
+            gymnasium.registry.pop("Registered-v0", None)
+        with pytest.raises(MissingDependency, match="needs the module no_such_module"):
+            registry.make("no_such_module:Registered-v0")
 
 
 class TestControl:
