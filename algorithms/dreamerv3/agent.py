@@ -20,7 +20,7 @@ from oneiros.algorithms.dreamerv3.returns import ReturnScale, lambda_return
 from oneiros.algorithms.dreamerv3.rssm import Latents
 from oneiros.algorithms.dreamerv3.world_model import WorldModel
 from oneiros.algorithms.nn.capture import Captured
-from oneiros.algorithms.nn.distributions import twohot_loss, twohot_mean
+from oneiros.algorithms.nn.distributions import twohot_losses, twohot_mean
 from oneiros.algorithms.nn.laprop import LaProp
 from oneiros.algorithms.nn.layers import MLP
 from oneiros.algorithms.nn.precision import choose_compile, choose_precision
@@ -89,8 +89,16 @@ class DreamerV3:
         self.weights = Weights([*policy, *heads], self.dtype)
         self.critic_params: list[Tensor] = list(self.critic.parameters())
         self.slow_weights = Weights([self.slow_critic], self.dtype, trained=False)
+        c = config
         self.optimiser = LaProp(
-            self.weights, config.learning_rate, config.warmup, config.clip, 1e-3, config.beta1, config.beta2, config.eps
+            self.weights,
+            c.learning_rate,
+            warmup=c.warmup,
+            anneal=c.anneal,
+            clip=c.clip,
+            beta1=c.beta1,
+            beta2=c.beta2,
+            eps=c.eps,
         )
         self.return_scale = ReturnScale(config.return_rate).to(self.device)
         self.generator = torch.Generator(self.device).manual_seed(seed + 2)
@@ -125,11 +133,11 @@ class DreamerV3:
         """See ``contract.Policy``. ``mode="eval"`` takes the most likely action, ``"train"`` samples."""
         N, rssm = is_first.shape[0], self.model.rssm
         obs = {k: obs[k].to(self.device) for k in self.obs_space}
-        keep = (~is_first.to(self.device)).float()[:, None]
+        first = is_first.to(self.device)[:, None]
         tokens = rssm.post_tokens(self.model.encoder(obs, torch.float32))
-        embedded = rssm.gru.embed_action(state["action"] * keep)
+        embedded = rssm.gru.embed_action(state["action"].masked_fill(first, 0))
         uniform = torch.rand(N, rssm.groups, generator=self.act_generator, device=self.device)
-        deter, stoch, _ = rssm.observe_step(state["deter"], state["stoch"], embedded, tokens, keep, uniform)
+        deter, stoch, _ = rssm.observe_step(state["deter"], state["stoch"], embedded, tokens, first, uniform)
         params = self.actor(torch.cat([deter, stoch], -1))
         mask = obs[ACTION_MASK].float() if ACTION_MASK in obs else None
         if mode == "eval":
@@ -194,8 +202,9 @@ class DreamerV3:
             rows["deter"] = batch["latent/deter"][:, 0].to(self.device).to(self.scan_dtype)
             rows["stoch"] = rssm.unpack(batch["latent/stoch"][:, 0].to(self.device), self.scan_dtype)
             if "latent_valid" in batch:
-                valid = batch["latent_valid"].to(self.device)[:, None]
-                rows["deter"], rows["stoch"] = rows["deter"] * valid, rows["stoch"] * valid
+                unknown = ~batch["latent_valid"].to(self.device)[:, None]
+                rows["deter"] = rows["deter"].masked_fill(unknown, 0)
+                rows["stoch"] = rows["stoch"].masked_fill(unknown, 0)
         else:
             rows["prev_action"] = torch.cat([torch.zeros_like(flat[:1]), flat[:-1]])
             rows["deter"], rows["stoch"] = start.deter, start.stoch
@@ -267,7 +276,7 @@ class DreamerV3:
                 }
             )
             refreshed = {
-                "deter": latents.deter.detach().transpose(0, 1).to(torch.float16),
+                "deter": latents.deter.detach().nan_to_num(0.0).transpose(0, 1).to(torch.float16),
                 "stoch": rssm.pack(latents.stoch.detach()).transpose(0, 1),
             }
         return total, refreshed, metrics
@@ -321,8 +330,8 @@ class DreamerV3:
     def critic_loss(self, logits: Tensor, returns: Tensor, slow: Tensor, weight: Tensor) -> Tensor:
         """Two-hot cross-entropy ``(M,)`` with the returns and, as a regulariser, with the slow critic's value."""
         bins = self.model.bins
-        nats = twohot_loss(logits, returns, bins)
-        return weight * (nats + self.config.slow_regulariser * twohot_loss(logits, slow, bins))
+        weights = (1.0, self.config.slow_regulariser)
+        return weight * twohot_losses(logits, (returns, slow), weights, bins)
 
     def report(self, batch: Mapping[str, Tensor]) -> Tensors:
         """See ``contract.Agent``: the first half of each sequence is filtered, the second half imagined."""
@@ -337,7 +346,7 @@ class DreamerV3:
         rssm, model = self.model.rssm, self.model
         rssm.observe_step = piece(rssm.observe_step)  # type: ignore[method-assign]
         model.losses = piece(model.losses)  # type: ignore[method-assign]
-        for name in ("imagine_step", "imagined_heads", "values", "actor_loss", "critic_loss"):
+        for name in ("imagine_step", "imagined_heads", "values", "actor_loss"):
             setattr(self, name, piece(getattr(self, name)))
 
     def _rand(self, *shape: int) -> Tensor:

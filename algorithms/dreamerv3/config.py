@@ -66,7 +66,7 @@ class Hyperparameters(BaseModel):
     horizon: int = Field(333, ge=2, description="steps; the discount is 1 - 1 / horizon")
     imagination_length: int = Field(15, ge=1, description="imagined steps from every replayed state")
     imagination_starts: int | None = Field(
-        None, ge=1, description="imagine only from the last so many states of each sequence; from all if unset"
+        None, ge=2, description="imagine only from the last so many states of each sequence; from all if unset"
     )
     lam: float = Field(0.95, ge=0, le=1, description="lambda of the returns")
     entropy: float = Field(3e-4, ge=0, description="weight of the actor's entropy")
@@ -80,6 +80,7 @@ class Hyperparameters(BaseModel):
 
     learning_rate: float = Field(4e-5, gt=0, description="after warm-up")
     warmup: int = Field(1000, ge=0, description="updates of linear warm-up")
+    anneal: int = Field(0, ge=0, description="updates after which the rate has fallen linearly to a tenth; 0 for never")
     clip: float = Field(0.3, ge=0, description="adaptive gradient clipping; 0 for none")
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
@@ -101,6 +102,8 @@ class Hyperparameters(BaseModel):
             raise ValueError(f"deter must be a multiple of 8 (the blocks of the GRU), but it is {self.deter}.")
         if self.width("depth") % 2:
             raise ValueError(f"depth must be even (8 decoder blocks share 4 x depth channels), but it is {self.depth}.")
+        if 0 < self.anneal <= self.warmup:
+            raise ValueError(f"anneal ({self.anneal}) must lie beyond warmup ({self.warmup}), or be 0.")
         return self
 
     def width(self, name: str) -> int:

@@ -56,6 +56,8 @@ class ReturnScale(torch.nn.Module):
     def update(self, returns: Tensor) -> Tensor:
         """Take in ``returns`` of any shape and return the new scale ``()``."""
         percentiles = torch.quantile(returns.float().flatten(), self.ranks)
+        # A NaN among the returns costs this update, which the optimiser skips, and none after it.
+        percentiles = torch.where(torch.isfinite(percentiles), percentiles, torch.stack([self.low, self.high]))
         self.low.lerp_(percentiles[0], self.rate)
         self.high.lerp_(percentiles[1], self.rate)
         return self.scale()

@@ -122,10 +122,11 @@ class RSSM(nn.Module):
         return logits
 
     def observe_step(
-        self, deter: Tensor, stoch: Tensor, action: Tensor, tokens: Tensor, keep: Tensor, uniform: Tensor
+        self, deter: Tensor, stoch: Tensor, action: Tensor, tokens: Tensor, first: Tensor, uniform: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One step of ``observe``: ``action`` and ``tokens`` are projected, ``keep`` ``(N, 1)`` is 0 at resets."""
-        deter = self.gru(deter * keep, stoch * keep, action)
+        """One step of ``observe``: ``action`` and ``tokens`` are projected, ``first`` ``(N, 1)`` is true at resets."""
+        # Filled, not multiplied by zero: a NaN from before the reset must not outlive it.
+        deter = self.gru(deter.masked_fill(first, 0), stoch.masked_fill(first, 0), action)
         logits = self.post_logits(self.post_norm(self.post_deter(deter) + tokens))
         return deter, self.sample(logits, uniform), logits
 
@@ -146,16 +147,17 @@ class RSSM(nn.Module):
         """
         T, N, _ = tokens.shape
         dtype = state.deter.dtype
-        keep = (~is_first).to(dtype)[..., None]
-        embedded = self.gru.embed_action((action * keep).to(tokens.dtype).view(T * N, -1)).to(dtype).view(T, N, -1)
+        first = is_first[..., None]
+        action = action.masked_fill(first, 0).to(tokens.dtype)
+        embedded = self.gru.embed_action(action.view(T * N, -1)).to(dtype).view(T, N, -1)
         projected = self.post_tokens(tokens.view(T * N, -1)).to(dtype).view(T, N, -1)
         deter, stoch = state.deter, state.stoch
         deters, stochs, logits = [], [], []
         # unbind, not indexing: the backward of one unbind is one stack, of T indexings T additions of (T, N, .) zeros.
-        for act, tok, kept, noise in zip(
-            embedded.unbind(0), projected.unbind(0), keep.unbind(0), uniform.unbind(0), strict=True
+        for act, tok, reset, noise in zip(
+            embedded.unbind(0), projected.unbind(0), first.unbind(0), uniform.unbind(0), strict=True
         ):
-            deter, stoch, logit = self.observe_step(deter, stoch, act, tok, kept, noise)
+            deter, stoch, logit = self.observe_step(deter, stoch, act, tok, reset, noise)
             deters.append(deter)
             stochs.append(stoch)
             logits.append(logit)

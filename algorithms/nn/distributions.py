@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,18 +88,48 @@ def twohot_mean(logits: Tensor, bins: Tensor) -> Tensor:
     return ((probs[..., middle + 1 :] - probs[..., :middle]) * bins[middle + 1 :]).sum(-1)
 
 
+def twohot_encode(target: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the two-hot encoding of ``target`` ``(N,)`` is not zero: stored indices and weights, each ``(N, 2)``."""
+    middle = bins.shape[0] // 2
+    above = torch.searchsorted(bins, target.contiguous(), right=True).clamp(1, bins.shape[0] - 1)
+    index = torch.stack([above - 1, above], -1)
+    low, high = bins[index].unbind(-1)
+    weight = ((target - low) / (high - low)).clamp(0, 1)
+    return torch.where(index < middle, middle - 1 - index, index), torch.stack([1 - weight, weight], -1)
+
+
 def twohot_loss(logits: Tensor, target: Tensor, bins: Tensor) -> Tensor:
     """Cross-entropy ``(N,)`` of ``(N, bins)`` logits with the two-hot encoding of ``target`` ``(N,)``, in nats."""
     logits = logits.float()
-    middle = bins.shape[0] // 2
-    above = torch.searchsorted(bins, target.contiguous(), right=True).clamp(1, bins.shape[0] - 1)
-    below = above - 1
-    low, high = bins[below], bins[above]
-    weight = ((target - low) / (high - low)).clamp(0, 1)
-    at_below, at_above = (
-        logits.gather(-1, torch.where(i < middle, middle - 1 - i, i)[..., None])[..., 0] for i in (below, above)
-    )
-    return torch.logsumexp(logits, -1) - (1 - weight) * at_below - weight * at_above
+    index, weight = twohot_encode(target, bins)
+    return torch.logsumexp(logits, -1) - (weight * logits.gather(-1, index)).sum(-1)
+
+
+class _TwoHotLosses(torch.autograd.Function):
+    """One softmax and one scatter for all targets, where autograd would fill a zero tensor for each."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, index: Tensor, weight: Tensor, total: float) -> Tensor:
+        norm = torch.logsumexp(logits, -1)
+        ctx.save_for_backward(logits, norm, index, weight)
+        ctx.total = total
+        return total * norm - (weight * logits.gather(-1, index)).sum(-1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        logits, norm, index, weight = ctx.saved_tensors
+        grad = grad[:, None]
+        out = torch.exp(logits - norm[:, None]).mul_(grad * ctx.total)
+        return out.scatter_add_(-1, index, -weight * grad), None, None, None
+
+
+def twohot_losses(logits: Tensor, targets: Sequence[Tensor], scales: Sequence[float], bins: Tensor) -> Tensor:
+    """The sum of ``twohot_loss`` ``(N,)`` over several targets ``(N,)``, each weighed by its scale."""
+    encoded = [twohot_encode(target, bins) for target in targets]
+    index = torch.cat([index for index, _ in encoded], -1)
+    weight = torch.cat([scale * weight for scale, (_, weight) in zip(scales, encoded, strict=True)], -1)
+    out: Tensor = _TwoHotLosses.apply(logits.float(), index, weight, sum(scales))  # type: ignore[no-untyped-call]
+    return out
 
 
 # ---- continuous actions ----------------------------------------------------------------------------------------------

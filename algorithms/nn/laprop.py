@@ -19,6 +19,7 @@ class LaProp:
         weights: the parameters and their gradient buffer.
         learning_rate: after warm-up.
         warmup: updates over which the learning rate rises linearly from 0; the first update has rate 0.
+        anneal: updates, warm-up included, after which the rate has fallen linearly to a tenth; 0 keeps it.
         clip: AGC's bound on the ratio of gradient norm to parameter norm; 0 turns clipping off.
         min_norm: parameter norms below this count as this.
     """
@@ -28,6 +29,7 @@ class LaProp:
         weights: Weights,
         learning_rate: float = 4e-5,
         warmup: int = 1000,
+        anneal: int = 0,
         clip: float = 0.3,
         min_norm: float = 1e-3,
         beta1: float = 0.9,
@@ -35,7 +37,7 @@ class LaProp:
         eps: float = 1e-20,
     ):
         self.weights = weights
-        self.learning_rate, self.warmup = learning_rate, warmup
+        self.learning_rate, self.warmup, self.anneal = learning_rate, warmup, anneal
         self.clip, self.min_norm = clip, min_norm
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
         device = weights.flat.device
@@ -59,11 +61,7 @@ class LaProp:
 
         self.nonfinite += 1 - finite
         self.step_count += finite
-        rate = (
-            self.learning_rate * ((self.step_count - 1) / max(1, self.warmup)).clamp(0, 1)
-            if self.warmup
-            else (torch.full_like(self.step_count, self.learning_rate))
-        )
+        rate = self._rate()
         correct1 = (1 - self.beta1**self.step_count).clamp(min=1e-12)
         correct2 = (1 - self.beta2**self.step_count).clamp(min=1e-12)
 
@@ -73,6 +71,15 @@ class LaProp:
         self.weights.flat.addcmul_(self.momentum, (-rate / correct1 * finite).float())
         grad.zero_()
         return {"grad_norm": grad_norm, "nonfinite": 1 - finite, "learning_rate": rate.float()}
+
+    def _rate(self) -> Tensor:
+        done = self.step_count - 1
+        rate = torch.full_like(done, self.learning_rate)
+        if self.warmup:
+            rate = rate * (done / self.warmup).clamp(0, 1)
+        if self.anneal:
+            rate = rate * (1 - 0.9 * ((done - self.warmup) / (self.anneal - self.warmup)).clamp(0, 1))
+        return rate
 
     def state_dict(self) -> dict[str, Tensor]:
         """Moments, step count and the count of skipped updates."""

@@ -1,0 +1,44 @@
+"""Draw the learning curves of recorded results into one picture.
+
+    python tests/benchmarks/plot.py cartpole pendulum catch memory
+
+writes ``tests/benchmarks/results/learning-curves.png``: a panel a task, a line a seed, dotted the given references.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(names: list[str]) -> None:
+    figure, axes = plt.subplots(1, len(names), figsize=(3.4 * len(names), 2.8), squeeze=False)
+    for axis, name in zip(axes[0], names, strict=True):
+        result = json.loads((RESULTS / f"{name}.json").read_text())
+        for run in result["runs"]:
+            steps = [p["env_steps"] / 1000 for p in run["curve"]]
+            axis.plot(steps, [p["return"] for p in run["curve"]], label=f"seed {run['seed']}", linewidth=1.4)
+        for label, value in result.get("references", {}).items():
+            axis.axhline(value, linestyle=":", color="grey", linewidth=1)
+            axis.annotate(label, (0, value), fontsize=7, color="grey", va="bottom")
+        axis.set_title(result["runs"][0]["config"]["env"], fontsize=10)
+        axis.set_xlabel("env steps (thousands)", fontsize=8)
+        axis.tick_params(labelsize=8)
+        for side in ("top", "right"):
+            axis.spines[side].set_visible(False)
+    axes[0][0].set_ylabel("return", fontsize=8)
+    axes[0][0].legend(fontsize=7, frameon=False)
+    figure.tight_layout()
+    figure.savefig(RESULTS / "learning-curves.png", dpi=130)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
