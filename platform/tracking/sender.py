@@ -12,6 +12,7 @@ from typing import Any
 
 from oneiros.platform.config import ConfigError
 from oneiros.platform.tracking.line_file import LineFile
+from oneiros.platform.tracking.metrics_file import read_metrics
 from oneiros.platform.tracking.mlflow_run import MlflowRun, last_sent
 from oneiros.platform.tracking.run_directory import RunDirectory
 
@@ -171,12 +172,18 @@ def unsent_bytes(directory: RunDirectory) -> int:
 
 
 def catch_up(directory: RunDirectory, timeout: float) -> bool:
-    """Send what a finished run's store has missed, for at most ``timeout`` seconds; True when nothing is left."""
+    """Send what the store of a run that has ended missed, for at most ``timeout`` seconds; True when nothing is left.
+
+    The MLflow run ends as ``FINISHED`` if it has taken its env steps, else as ``KILLED``.
+    """
     if unsent_bytes(directory) == 0:
         return True
-    sender = Sender(MlflowRun(directory, directory.config()))
+    config = directory.config()
+    rows = read_metrics(directory.metrics_file) if directory.metrics_file.exists() else []
+    finished = bool(rows) and rows[-1]["env_steps"] >= config.env_steps
+    sender = Sender(MlflowRun(directory, config))
     sender.start()
-    return sender.close("FINISHED", timeout)
+    return sender.close("FINISHED" if finished else "KILLED", timeout)
 
 
 def _parse(text: str) -> dict[str, Any] | None:

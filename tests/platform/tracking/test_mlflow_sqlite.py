@@ -7,7 +7,9 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from oneiros.platform.tracking import Tracker
+from oneiros.platform.tracking.mlflow_run import last_sent
 from oneiros.platform.tracking.provenance import provenance
+from oneiros.platform.tracking.sender import catch_up, unsent_bytes
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +109,19 @@ def test_a_run_that_the_store_lost_is_told_again_in_full(new_run, how):
     assert again.run_id != first.run_id
     history = MlflowClient(again.uri).get_metric_history(again.run_id, "loss")
     assert [point.step for point in history] == [1, 2]
+
+
+def test_what_a_finished_run_could_not_send_is_sent_on_demand(new_run, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    directory, config = new_run(system_metrics=False)
+    away = Tracker(directory, config)
+    away.record({"loss": 1.0}, env_steps=1)
+    assert not away.close("KILLED", timeout=0.5)
+    assert unsent_bytes(directory) == directory.metrics_file.stat().st_size
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert catch_up(directory, timeout=60)
+    assert unsent_bytes(directory) == 0
+    sent = last_sent(directory)
+    run = MlflowClient(sent.uri).get_run(sent.run_id)
+    assert run.data.metrics["loss"] == 1.0 and run.info.status == "KILLED"
