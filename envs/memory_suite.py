@@ -1,6 +1,7 @@
-"""Tasks that a policy without memory fails by construction: ``memory/cue-20``, ``memory/tmaze-20``.
+"""Tasks that a policy without memory fails by construction: ``memory/cue-20``, ``memory/tmaze-20``, ``memory/hold-20``.
 
-The number is the delay: how many observations lie between the last that shows the cue and the one at which it counts.
+The number is the delay: how many observations lie between the last that shows the cue and the (last) one at which it
+counts.
 Nothing in those observations, nor in the last, tells which cue was shown.
 """
 
@@ -142,6 +143,59 @@ class TMaze(gymnasium.Env[Observation, np.int64]):
         return observation
 
 
+class Hold(gymnasium.Env[np.int64, np.int64]):
+    """A cue is shown once; from then on, each step wants the action that it named, and nothing more is shown.
+
+    Observation: 0 for nothing, ``i + 1`` for the cue ``i``, on the first step only. Actions: one for each cue. Each
+    step pays 1 for the right action and 0 for another; the episode always terminates after ``delay + 2`` steps. Unlike
+    ``cue-N`` it pays for remembering a little, too, so it is learnt in a fraction of the steps.
+
+    Mean return: ``delay + 2`` at best. A policy without memory is right while it sees the cue, then by chance:
+    ``1 + (delay + 1) / cues``. A random policy: ``(delay + 2) / cues``. At the defaults 22, 11.5 and 11. Whether the
+    last action, ``delay + 1`` steps after the cue, was right is reported as ``log_right``.
+    """
+
+    def __init__(self, delay: int = 20, cues: int = 2, render_mode: str | None = None) -> None:
+        self.delay, self.cues, self.render_mode = delay, cues, render_mode
+        self.observation_space = spaces.Discrete(cues + 1)
+        self.action_space = spaces.Discrete(cues)
+        self.cue = 0
+        self.time = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.int64, dict[str, Any]]:
+        """Show a cue, drawn uniformly."""
+        super().reset(seed=seed)
+        self.cue = int(self.np_random.integers(self.cues))
+        self.time = 0
+        return self._observe(), {}
+
+    def step(self, action: np.int64) -> tuple[np.int64, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Name the cue."""
+        right = float(int(action) == self.cue)
+        self.time += 1
+        over = self.time == self.delay + 2
+        return self._observe(), right, over, False, {"log_right": right} if over else {}
+
+    def get_state(self) -> Mapping[str, Any]:
+        """The cue, the time and the random generator."""
+        return {"cue": self.cue, "time": self.time, "rng": rng_state(self)}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what ``get_state`` returned."""
+        self.cue, self.time = int(state["cue"]), int(state["time"])
+        set_rng_state(self, state["rng"])
+
+    def render(self) -> Any:
+        """The observation as a strip of grey squares ``(16, 16 * cues, 3)``, with ``render_mode="rgb_array"``."""
+        shown = np.array([self.time == 0 and i == self.cue for i in range(self.cues)], np.float32)
+        return strip(shown) if self.render_mode == "rgb_array" else None
+
+    def _observe(self) -> np.int64:
+        return np.int64(self.cue + 1 if self.time == 0 else 0)
+
+
 def strip(values: Observation, side: int = 16) -> NDArray[np.uint8]:
     """Numbers from 0 to 1 as a row of grey squares ``(side, side * len(values), 3)``."""
     row = np.repeat((np.clip(values, 0, 1) * 255).astype(np.uint8), side)
@@ -149,15 +203,15 @@ def strip(values: Observation, side: int = 16) -> NDArray[np.uint8]:
 
 
 class MemorySuite:
-    """``cue-N`` and ``tmaze-N`` for any delay ``N``; the option ``delay`` replaces the number in the name."""
+    """``cue-N``, ``tmaze-N`` and ``hold-N`` for any delay ``N``; the option ``delay`` replaces the number."""
 
     name = "memory"
-    description = "cues that must be remembered for N steps: cue-N, tmaze-N for any N"
+    description = "cues that must be remembered for N steps: cue-N, tmaze-N, hold-N for any N"
     requirement = NOTHING
 
     def tasks(self) -> Sequence[str]:
         """The usual delays; any other works too."""
-        return [f"{kind}-{delay}" for kind in ("cue", "tmaze") for delay in DELAYS]
+        return [f"{kind}-{delay}" for kind in ("cue", "tmaze", "hold") for delay in DELAYS]
 
     def make(
         self,
@@ -168,8 +222,8 @@ class MemorySuite:
         render_mode: str | None = None,
         **unknown: Any,
     ) -> AnyEnv:
-        """Build one task; ``cues`` is the number of different cues of ``cue-N``, 4 if not given."""
-        match = re.fullmatch(r"(cue|tmaze)-(\d+)", task)
+        """Build one task; ``cues``: how many, 4 if not given in ``cue-N``, 2 in ``hold-N``, always 2 in mazes."""
+        match = re.fullmatch(r"(cue|tmaze|hold)-(\d+)", task)
         if match is None:
             raise UnknownEnvironment()
         if unknown:
@@ -180,12 +234,13 @@ class MemorySuite:
             raise InvalidOption(f"memory/{task} needs a delay of at least 1 step, not {delay}")
         if match[1] == "tmaze":
             if cues is not None:
-                raise InvalidOption(f"memory/{task} has two cues; the option cues belongs to memory/cue-N")
+                raise InvalidOption(f"memory/{task} has two cues; the option cues belongs to cue-N and hold-N")
             return TMaze(delay, render_mode)
-        cues = 4 if cues is None else cues
+        hold = match[1] == "hold"
+        cues = (2 if hold else 4) if cues is None else cues
         if cues < 2:
             raise InvalidOption(f"memory/{task} needs at least 2 cues, not {cues}")
-        return Cue(delay, cues, render_mode)
+        return Hold(delay, cues, render_mode) if hold else Cue(delay, cues, render_mode)
 
 
 SUITE = MemorySuite()

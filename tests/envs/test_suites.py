@@ -40,7 +40,7 @@ def uniform(seed: int = 0) -> Any:
     return lambda env, observation, first: int(rng.integers(env.action_space.n))
 
 
-@pytest.mark.parametrize("env_id", ["memory/cue-20", "memory/tmaze-5", "pixel/catch", "CartPole-v1"])
+@pytest.mark.parametrize("env_id", ["memory/cue-20", "memory/tmaze-5", "memory/hold-5", "pixel/catch", "CartPole-v1"])
 def test_gymnasiums_own_checker_is_satisfied(env_id: str) -> None:
     check_env(registry.make(env_id), skip_render_check=True)
 
@@ -101,6 +101,22 @@ class TestTMaze:
         env.reset()
         ends = [env.step(0)[2:4] for _ in range(28)]
         assert ends == [(False, False)] * 27 + [(False, True)]
+
+
+class TestHold:
+    def test_best_memoryless_and_random_returns(self) -> None:
+        env = registry.make("memory/hold-20")
+        assert (returns(env, lambda env, now, first: int(first) - 1, 40) == 22).all()
+        assert_mean(returns(env, lambda env, now, first: max(0, int(now) - 1), 600), 11.5)
+        assert_mean(returns(env, uniform(), 600), 11)
+
+    def test_observations_after_the_first_are_all_the_same(self) -> None:
+        env = registry.make("memory/hold-5")
+        assert env.reset(seed=1)[0] > 0
+        steps = [env.step(0) for _ in range(7)]
+        assert [step[0] for step in steps] == [0] * 7
+        assert [step[2] for step in steps] == [False] * 6 + [True]
+        assert "log_right" in steps[-1][4]
 
 
 class TestCatch:
