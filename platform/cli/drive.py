@@ -120,13 +120,18 @@ class Drive:
             return "interrupted"
         if self.engine.env_steps >= config.env_steps:
             return "done"
-        reached = self._known.get("return", float("-inf"))
-        enough = self._known.get("episodes", 0) >= EPISODES_TO_STOP
-        if config.stop_at_return is not None and enough and reached >= config.stop_at_return:
+        if config.stop_at_return is not None and self._return() >= config.stop_at_return:
             return "return reached"
         if config.max_seconds is not None and time.monotonic() - self._started >= config.max_seconds:
             return "time is up"
         return None
+
+    def _return(self) -> float:
+        """What ``stop_at_return`` looks at: the last evaluation's return where there are any, else training's."""
+        if self.config.evaluation.every_env_steps is not None:
+            return self._known.get("evaluation/return_mean", float("-inf"))
+        enough = self._known.get("episodes", 0) >= EPISODES_TO_STOP
+        return self._known.get("return", float("-inf")) if enough else float("-inf")
 
     def _record(self) -> None:
         if self._known:

@@ -130,7 +130,8 @@ class RunConfig(Section):
     )
     stop_at_return: Real | None = Field(
         default=None,
-        description="End early once the last 20 training episodes return this much on average; null: never.",
+        description="End early once an evaluation during training (evaluation.every_env_steps), or else the last 20 "
+        "training episodes, return this much on average; null: never.",
     )
     max_seconds: Real | None = Field(default=None, gt=0, description="End early after this many seconds; null: never.")
 
