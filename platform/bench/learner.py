@@ -46,7 +46,7 @@ class LearnerSettings:
             "batch_length": self.batch_length,
             "imagination_length": self.imagination_length,
         }
-        values = {"size": self.size, "precision": self.precision, "compile": self.compile}
+        values: dict[str, Any] = {"size": self.size, "precision": self.precision, "compile": self.compile}
         values |= {key: value for key, value in given.items() if value is not None}
         found: Hyperparameters = hyperparameters("dreamerv3", values | dict(self.overrides))
         return found
@@ -73,7 +73,7 @@ class Learner:
         except ValueError as error:
             raise ConfigError(str(error)) from error
         assert isinstance(agent, DreamerV3)
-        self.agent = agent
+        self.agent: DreamerV3 = agent
         window = hyper.batch_length + hyper.replay_context
         rows = settings.replay_rows or max(LEAST_ROWS, 4 * hyper.batch_size * window)
         self.core: LearnerCore = build_core(

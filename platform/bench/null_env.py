@@ -52,4 +52,4 @@ class NullEnv(gymnasium.Env[NDArray[Any], Any]):
             pass
 
 
-gymnasium.register(NULL_ENV.partition(":")[2], entry_point=NullEnv)
+gymnasium.register(NULL_ENV.partition(":")[2], entry_point=f"{__name__}:NullEnv")

@@ -1,0 +1,157 @@
+"""Oneiros' DreamerV3 beside RLlib's own: as many parameters, the same batch, in one process, in turns."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from oneiros.platform.bench.durations import Durations
+from oneiros.platform.bench.kinds import find_kind
+from oneiros.platform.bench.learner import Learner, LearnerSettings
+from oneiros.platform.bench.machine import OtherLoad, describe
+from oneiros.platform.config import ConfigError
+
+LARGEST_DIFFERENCE = 0.1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared. ``widths`` are our hyperparameters that come to as many parameters as ``rllib_size`` has."""
+
+    rllib_size: str = "XS"
+    widths: Mapping[str, int] = field(
+        # In the proportions of the paper's sizes.
+        default_factory=lambda: {"deter": 1216, "hidden": 152, "classes": 10, "units": 152}
+    )
+    batch_size: int = 16
+    batch_length: int = 64
+    imagination_length: int = 15
+    precision: str = "auto"
+    compile: str = "auto"
+
+
+class RLlibLearner:
+    """RLlib's DreamerV3 learner for the ``state`` kind, updated as its algorithm does: one ``Learner.update`` a batch.
+
+    The batches lie ready: what its replay buffer takes to make one is not measured. Raises ``ConfigError`` where Ray
+    is not installed.
+    """
+
+    def __init__(self, settings: Comparison) -> None:
+        try:
+            import ray
+            from ray.rllib.algorithms.dreamerv3 import DreamerV3Config
+            from ray.rllib.core import DEFAULT_MODULE_ID
+            from ray.rllib.policy.sample_batch import SampleBatch
+        except ImportError as error:
+            raise ConfigError(
+                f"RLlib's DreamerV3 cannot be imported ({error}); pip install 'ray[rllib]' brings it."
+            ) from error
+        logging.getLogger("ray.rllib").setLevel(logging.ERROR)
+        kind = find_kind("state")
+        spaces = kind.observation_space, kind.action_space
+        config = DreamerV3Config().environment(observation_space=spaces[0], action_space=spaces[1])
+        config.training(
+            model_size=settings.rllib_size,
+            batch_size_B=settings.batch_size,
+            batch_length_T=settings.batch_length,
+            horizon_H=settings.imagination_length,
+        )
+        config.learners(num_learners=0)
+        self._learner = config.build_learner(spaces={DEFAULT_MODULE_ID: spaces})
+        self._sample_batch: Any = SampleBatch
+        generator = np.random.default_rng(0)
+        self._batches = [_rllib_batch(generator, settings) for _ in range(4)]
+        self._next = 0
+        module: Any = self._learner.module[DEFAULT_MODULE_ID]
+        self.parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
+        """Trained ones, without the critic's slow copy."""
+        self.version = ray.__version__
+
+    def update(self) -> dict[str, Any]:
+        """One update of world model, actor and critic; returns its metrics."""
+        batch = dict(self._batches[self._next % len(self._batches)])
+        self._next += 1
+        result: dict[str, Any] = self._learner.update(
+            batch=self._sample_batch(batch).as_multi_agent(), timesteps={"num_env_steps_sampled_lifetime": 0}
+        )
+        return result
+
+
+def _rllib_batch(generator: np.random.Generator, settings: Comparison) -> dict[str, NDArray[Any]]:
+    kind, lead = find_kind("state"), (settings.batch_size, settings.batch_length)
+    is_first = np.zeros(lead, bool)
+    is_first[:, 0] = True
+    return {
+        "obs": generator.standard_normal((*lead, *kind.observation_space.shape), dtype=np.float32),
+        "actions": generator.uniform(-1, 1, (*lead, *(kind.action_space.shape or ()))).astype(np.float32),
+        "rewards": generator.standard_normal(lead, dtype=np.float32),
+        "is_first": is_first,
+        "is_last": np.zeros(lead, bool),
+        "is_terminated": np.zeros(lead, bool),
+        "is_truncated": np.zeros(lead, bool),
+    }
+
+
+def measure_against_rllib(settings: Comparison, updates: int) -> dict[str, Any]:
+    """``speedup``: our updates a second over RLlib's, by medians of ``updates`` updates of each, taken in turns.
+
+    Ours is the complete update, replay and write-back included. Raises ``ConfigError``, also if the parameter counts
+    differ by more than a tenth.
+    """
+    theirs = RLlibLearner(settings)
+    ours = Learner(
+        LearnerSettings(
+            precision=settings.precision,
+            compile=settings.compile,
+            batch_size=settings.batch_size,
+            batch_length=settings.batch_length,
+            imagination_length=settings.imagination_length,
+            overrides=settings.widths,
+        )
+    )
+    try:
+        ratio = ours.parameters / theirs.parameters
+        if abs(ratio - 1) > LARGEST_DIFFERENCE:
+            raise ConfigError(
+                f"Oneiros has {ours.parameters:,} parameters and RLlib's {settings.rllib_size} {theirs.parameters:,}: "
+                "they must not differ by more than a tenth to be compared."
+            )
+        settled_after = ours.settle()
+        theirs.update()
+        measured = {"oneiros": Durations(), "rllib": Durations()}
+        with OtherLoad() as others:
+            for _ in range(updates):
+                measured["rllib"].time(theirs.update)
+                measured["oneiros"].time(ours.update)
+        return {
+            "speedup": measured["rllib"].median / measured["oneiros"].median,
+            "updates": updates,
+            "oneiros": {
+                **measured["oneiros"].summary(),
+                "parameters": ours.parameters,
+                "startup_updates": settled_after,
+                "widths": dict(settings.widths),
+                "precision": str(ours.agent.dtype).removeprefix("torch."),
+                "compile": ours.compiles,
+            },
+            "rllib": {
+                **measured["rllib"].summary(),
+                "parameters": theirs.parameters,
+                "size": settings.rllib_size,
+                "ray": theirs.version,
+            },
+            "parameter_ratio": ratio,
+            "batch_size": settings.batch_size,
+            "batch_length": settings.batch_length,
+            "imagination_length": settings.imagination_length,
+            "obs": "state",
+            "other_load": others.share,
+            **describe(ours.device),
+        }
+    finally:
+        ours.close()
