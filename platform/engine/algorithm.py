@@ -26,6 +26,7 @@ from oneiros.platform.engine.flow import Flow
 from oneiros.platform.engine.learner import WorldModelLearner
 from oneiros.platform.engine.learner_calls import LearnerCalls, LearnerDied
 from oneiros.platform.engine.supervisor import Supervisor
+from oneiros.platform.engine.torch_flags import kept_torch_flags
 from oneiros.platform.training.agents import agent_name
 from oneiros.platform.training.engine import EvaluationResult, Videos
 from oneiros.platform.training.loop import Loop
@@ -72,9 +73,10 @@ class WorldModelAlgorithm(Algorithm):
 
     def setup(self, config: Any) -> None:
         """Build runners and learners (RLlib does) and the loop between them."""
-        super().setup(config)
+        with kept_torch_flags():
+            super().setup(config)
         self.newest_metrics: dict[str, float] = {}
-        self.calls = LearnerCalls(self.learner_group, self.config.learner_threads)
+        self.calls = LearnerCalls(self.learner_group, self.config.threads_of_learner())
         self.loop: Loop | None = None
         self.flow: Flow | None = None
         self._rates = Rates()
@@ -284,6 +286,7 @@ class WorldModelAlgorithm(Algorithm):
                 self.flow.load_state_dict(state, manifest.counters["updates"])
                 self.flow.publish()
             self._iteration = manifest.counters.get("iterations", 0)
+            self._rates = Rates()
 
     @classmethod
     def from_checkpoint(
@@ -319,7 +322,7 @@ class WorldModelAlgorithm(Algorithm):
             super().restore(checkpoint_path)
 
     def _write(self, directory: Path) -> Description:
-        self.calls.call("save", [{"directory": str(directory)}] * self.calls.learners)
+        updates = self.calls.call("save", [{"directory": str(directory)}] * self.calls.learners)[0]
         save_policy(self.calls.call("policy_state")[0], directory)
         run = self.loop if self.loop is not None else self._flow
         write_tree(directory / "loop", run.state_dict())
@@ -331,7 +334,7 @@ class WorldModelAlgorithm(Algorithm):
             hyperparameters=self.config.hyperparameters().model_dump(mode="json"),
             counters={
                 "env_steps": run.env_steps,
-                "updates": self.updates,
+                "updates": updates,
                 "episodes": run.episodes.count,
                 "learners": self.calls.learners,
                 "iterations": self.iteration,
@@ -357,7 +360,7 @@ class WorldModelAlgorithm(Algorithm):
         """The newest policy weights; those that the runners have, if training goes on in another thread meanwhile."""
         if self.flow is None:
             return self.calls.call("policy_state")[0]
-        return [self.flow.weights if training_runs else self.flow.publish()]
+        return self.flow.published if training_runs else self.flow.publish()
 
     def _env_spaces(self) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
         assert self.spaces is not None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
+import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
@@ -17,6 +19,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
+from ray.util import log_once
 
 ENV_SPACES = "__env_single__"
 """Where RLlib's dictionaries of spaces keep those of one environment."""
@@ -37,6 +40,7 @@ class WorldModelConfig(AlgorithmConfig):
     """
 
     env_runner_cls: Any
+    seed: Any
     rollout_fragment_length: Any
     merge_env_runner_states: Any
 
@@ -229,6 +233,8 @@ class WorldModelConfig(AlgorithmConfig):
 
     def validate(self) -> None:
         """Check what RLlib checks and what it does not; raises ``ConfigError`` (or RLlib's own ``ValueError``)."""
+        # RLlib would tell users how to leave its new API stack, which this is made for.
+        log_once(f"{getattr(self.algo_class, '__name__', self.algo_class)}_on_new_api_stack")
         if self.in_evaluation:
             super().validate()
             return
@@ -257,6 +263,14 @@ class WorldModelConfig(AlgorithmConfig):
             raise ConfigError(f"train_ratio is {self.train_ratio!r}; it must be a number of replayed steps above 0.")
         if self.vectorization not in ("sync", "async"):
             raise ConfigError(f"vectorization is {self.vectorization!r}; it must be sync or async.")
+        if self.evaluation_duration_unit != "episodes" or not isinstance(self.evaluation_duration, int):
+            raise ConfigError(
+                f"evaluation_duration is {self.evaluation_duration!r} {self.evaluation_duration_unit}; "
+                "it must be a whole number of episodes."
+            )
+        if self.seed is None:
+            # Every run can be repeated: what was drawn is in its checkpoints.
+            self.seed = secrets.randbits(31)
         if self.env is None:
             raise ConfigError("no environment is set: call .environment('CartPole-v1') or another id.")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(self.device)):
@@ -321,6 +335,16 @@ class WorldModelConfig(AlgorithmConfig):
         envs = max(1, self.num_env_runners) * self.num_envs_per_env_runner
         updates = 8 if self.num_env_runners else 1
         return fragment_length(self.rows_per_update(), self.train_ratio, envs, updates)
+
+    def threads_of_learner(self) -> int | None:
+        """Return a learner's processor threads: what was set, else what env runners leave; None leaves it to PyTorch.
+
+        What they leave is only known where all are on one machine.
+        """
+        if self.learner_threads is not None or self.num_env_runners == 0:
+            return self.learner_threads
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, (cores - self.num_env_runners * self.env_runner_threads) // max(1, self.num_learners))
 
     def iteration_steps(self) -> int:
         """Return the policy steps of one iteration without env runners."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from oneiros.envs import registry
 from oneiros.platform.engine.callbacks import FinishedEpisode, call
 from oneiros.platform.engine.config import ENV_SPACES, WorldModelConfig, single_spaces
 from oneiros.platform.engine.rllib_envs import resolve
+from oneiros.platform.engine.torch_flags import kept_torch_flags
 from oneiros.platform.rollout import Chunk, Episode, EvaluationResult, Rollout, evaluate
 from oneiros.platform.training.agents import build_agent
 from oneiros.platform.training.collector import Collected, RolloutCollector
@@ -26,6 +27,17 @@ from ray.rllib.env.env_runner import EnvRunner
 from torch import Tensor
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Published:
+    """Policy weights in the object store."""
+
+    number: int
+    """Counts what was published; it rises even where ``updates`` fell, after going back to a checkpoint."""
+    updates: int
+    """Updates that made them."""
+    weights: ray.ObjectRef[Any]
 
 
 @dataclass
@@ -57,7 +69,8 @@ class WorldModelEnvRunner(EnvRunner):
 
     def __init__(self, *, config: WorldModelConfig, **kwargs: Any) -> None:
         """Raises the registry's errors for an environment that cannot be made, and ``UnsupportedSpace``."""
-        super().__init__(config=config, **kwargs)
+        with kept_torch_flags():
+            super().__init__(config=config, **kwargs)
         self._context = EnvContext(
             self.config.env_config,
             worker_index=self.worker_index or 0,
@@ -66,7 +79,7 @@ class WorldModelEnvRunner(EnvRunner):
         )
         self._env_id, self._env_options = resolve(self.config.env, kwargs["env_creator"], self._context)
         self._spaces = kwargs.get("spaces")
-        self._version = -1
+        self._published = -1
         self.policy: Agent | None = None
         self.collector: RolloutCollector | None = None
         if self.worker_index:
@@ -93,27 +106,25 @@ class WorldModelEnvRunner(EnvRunner):
         """Act with ``agent`` itself, which someone else in this process trains, instead of a copy."""
         self.policy, self.collector = agent, None
 
-    def announce(
-        self, steps: int, version: int, weights: Sequence[ray.ObjectRef[Any]], random_steps: int
-    ) -> Announcement:
+    def announce(self, steps: int, newest: Published | None, random_steps: int) -> Announcement:
         """Take ``steps`` steps in every environment and hand out the chunk by reference.
 
-        ``weights`` (at most one reference) are those of ``version``; they are fetched only if they are newer than what
-        this runner has. ``random_steps`` is how many policy steps a runner that has just started takes at random.
+        The ``newest`` weights are fetched only if this runner does not have them yet. ``random_steps`` is how many
+        policy steps a runner that has just started takes at random.
         """
         try:
             if self.env is None:
                 self.make_env()
             collector = self._collector(random_steps)
-            if weights and version > self._version:
-                self._take_weights(collector.rollout, version, weights[0])
+            if newest is not None and newest.number > self._published:
+                self._take_weights(collector.rollout, newest)
             chunk, episodes, faults = self.collect(steps)
         except Exception as error:
             # RLlib would end this process and keep the reason to itself; begin again with new environments instead.
             log.exception("an env runner could not collect")
             self.stop()
             reason = f"{type(error).__name__}: {error}"
-            return Announcement([], self.worker_index or 0, time.time_ns(), 0, self._version, error=reason)
+            return Announcement([], self.worker_index or 0, time.time_ns(), 0, 0, error=reason)
         return Announcement(
             [ray.put(chunk)],
             self.worker_index or 0,
@@ -145,11 +156,9 @@ class WorldModelEnvRunner(EnvRunner):
         steps = -(-num_timesteps // envs) if num_timesteps else self.config.fragment_length()
         return self.collect(steps).chunk
 
-    def play(
-        self, episodes: int, seed: int, weights: Mapping[str, Tensor] | Sequence[ray.ObjectRef[Any]]
-    ) -> EvaluationResult:
+    def play(self, episodes: int, seed: int, weights: Mapping[str, Tensor] | Published) -> EvaluationResult:
         """Play whole ``episodes`` with the policy's best actions, in environments of their own."""
-        tensors = weights if isinstance(weights, Mapping) else ray.get(weights[0])
+        tensors = ray.get(weights.weights) if isinstance(weights, Published) else weights
         policy = self._build_policy(*self._single_spaces(), seed=seed)
         policy.load_policy_state(tensors)
         return evaluate(
@@ -223,15 +232,15 @@ class WorldModelEnvRunner(EnvRunner):
             self.collector = RolloutCollector(rollout)
         return self.collector
 
-    def _take_weights(self, rollout: Rollout, version: int, reference: ray.ObjectRef[Any]) -> None:
+    def _take_weights(self, rollout: Rollout, newest: Published) -> None:
         try:
-            rollout.load_policy(ray.get(reference), version)
+            rollout.load_policy(ray.get(newest.weights), newest.updates)
         except RayError as error:
             log.warning(
                 "new weights went with the learner that held them (%s); acting goes on with the old ones", error
             )
         else:
-            self._version = version
+            self._published = newest.number
 
     def _build_policy(self, observation_space: Any, action_space: Any, seed: int) -> Agent:
         return build_agent(

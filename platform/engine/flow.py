@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import ray
 from oneiros.platform.engine.config import WorldModelConfig
-from oneiros.platform.engine.env_runner import Announcement
+from oneiros.platform.engine.env_runner import Announcement, Published
 from oneiros.platform.engine.learner import LearnResult
-from oneiros.platform.engine.learner_calls import LearnerCalls
+from oneiros.platform.engine.learner_calls import Answer, LearnerCalls, LearnerDied
 from oneiros.platform.training.episodes import EpisodeLog
 from oneiros.platform.training.ratio import TrainRatio
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
@@ -27,6 +26,13 @@ CALLS_IN_FLIGHT = 2
 
 class EnvRunnersBroken(RuntimeError):
     """No env runner can collect any more."""
+
+
+class _Slice(NamedTuple):
+    """Work that was given to the learners."""
+
+    updates: int
+    submitted_at: float
 
 
 class Flow:
@@ -50,21 +56,21 @@ class Flow:
         self._fragment = config.fragment_length()
         self._ready = False
         self._arrived: list[list[Any]] = [[] for _ in range(learners.learners)]
-        self._updates_in_flight: deque[int] = deque()
-        self._weights: list[ray.ObjectRef[Any]] = []
-        self._version = -1
+        self._updates_in_flight = 0
+        self.published: Published | None = None
+        """The weights that runners are given now."""
+        self._publications = 0
         self._published_at = 0.0
         self._per_second = 1.0
         self._finished_at = 0.0
         self._failures_in_a_row = 0
         self._statistics: dict[str, float] = {}
-        self._submitted_at: deque[float] = deque()
         self._policy_ages: list[int] = []
 
     @property
     def backlog(self) -> int:
         """Updates that are due and not done."""
-        return self.ratio.due(self.env_steps) + sum(self._updates_in_flight)
+        return self.ratio.due(self.env_steps) + self._updates_in_flight
 
     @property
     def bound(self) -> int:
@@ -74,33 +80,32 @@ class Flow:
         return max(2 * self._slice(), int(2 * per_round), 2)
 
     def pump(self, seconds: float) -> None:
-        """Move everything that can be moved, for about ``seconds``."""
+        """Move everything that can be moved, for about ``seconds``.
+
+        Raises what a learner raised, such as ``TrainingDiverged``; the run can be saved all the same.
+        """
         until = time.perf_counter() + seconds
         while True:
             self._take_chunks(self._fetch(0.005))
-            self._take_results(self.learners.finished())
+            self._take_results(self._answers(self.learners.finished))
             self._feed_learners()
             if time.perf_counter() >= until:
                 return
 
     def drain(self) -> None:
-        """Wait for the learners' calls in flight; chunks that have arrived are handed over first."""
+        """Hand over the chunks that have arrived, and wait for the learners' calls in flight."""
         while any(self._arrived) or self.learners.in_flight:
-            self._take_results(self.learners.wait())
+            self._take_results(self._answers(self.learners.wait))
             if any(self._arrived):
                 self._submit(0)
 
-    def publish(self) -> ray.ObjectRef[Any]:
-        """Return the newest weights of the learners, in the object store."""
+    def publish(self) -> Published:
+        """Put the newest weights of the learners into the object store, for runners and for whoever asks."""
         self.drain()
         self._submit(0, weights=True)
         self.drain()
-        return self._weights[0]
-
-    @property
-    def weights(self) -> ray.ObjectRef[Any]:
-        """The weights that runners are given now."""
-        return self._weights[0]
+        assert self.published is not None
+        return self.published
 
     def metrics(self) -> dict[str, float]:
         """What is known since the last call, and counters since the beginning."""
@@ -150,9 +155,8 @@ class Flow:
     def restart_learning(self) -> None:
         """Begin again with learners that have nothing in flight and weights that no runner has."""
         self._arrived = [[] for _ in range(self.learners.learners)]
-        self._updates_in_flight.clear()
-        self._submitted_at.clear()
-        self._weights, self._version, self._published_at = [], -1, 0.0
+        self._updates_in_flight = 0
+        self.published, self._published_at = None, 0.0
         self._ready = False
 
     # ---- collecting --------------------------------------------------------------------------------------------------
@@ -160,16 +164,13 @@ class Flow:
     def _fetch(self, timeout: float) -> list[Announcement]:
         """Fetch announced chunks; ask for more unless the learners lag."""
         if self.backlog > self.bound:
-            answers: Any = self.runners.fetch_ready_async_reqs(
-                tags=ANNOUNCE, timeout_seconds=timeout
-            )
+            answers: Any = self.runners.fetch_ready_async_reqs(tags=ANNOUNCE, timeout_seconds=timeout)
         else:
             answers = self.runners.foreach_env_runner_async_fetch_ready(
                 ANNOUNCE,
                 kwargs={
                     "steps": self._fragment,
-                    "version": self._version,
-                    "weights": self._weights,
+                    "newest": self.published,
                     "random_steps": self._random_steps_left(),
                 },
                 tag=ANNOUNCE,
@@ -189,7 +190,7 @@ class Flow:
             self._arrived[(chunk.runner - 1) % self.learners.learners].append(chunk.chunk)
             self.env_steps += chunk.env_steps
             self.episodes.add(chunk.episodes)
-            self._policy_ages.append(max(0, self.updates - max(0, chunk.policy_version)))
+            self._policy_ages.append(max(0, self.updates - chunk.policy_version))
             for name, count in chunk.faults.items():
                 self.count_fault(name, count)
 
@@ -220,16 +221,26 @@ class Flow:
                 return
             self._submit(updates, self._weights_wanted(updates))
 
+    def _answers(self, ask: Callable[[], list[Answer]]) -> list[Answer]:
+        try:
+            return ask()
+        except LearnerDied:
+            raise
+        except Exception:
+            # Later calls met the same trouble; without them, learners can be asked to save what they have.
+            self.learners.settle()
+            self._updates_in_flight = 0
+            raise
+
     def _submit(self, updates: int, weights: bool = False) -> None:
         arguments = [{"chunks": chunks, "updates": updates, "weights": weights} for chunks in self._arrived]
         self._arrived = [[] for _ in range(self.learners.learners)]
         self.ratio.done(updates)
-        self._updates_in_flight.append(updates)
-        self._submitted_at.append(time.perf_counter())
-        self.learners.submit("learn", arguments)
+        self._updates_in_flight += updates
+        self.learners.submit("learn", arguments, note=_Slice(updates, time.perf_counter()))
 
     def _weights_wanted(self, updates: int) -> bool:
-        if self._version >= 0 and not updates:
+        if self.published is not None and not updates:
             return False
         now = time.perf_counter()
         if now - self._published_at < self.config.broadcast_interval_s:
@@ -237,9 +248,11 @@ class Flow:
         self._published_at = now
         return True
 
-    def _take_results(self, calls: list[list[LearnResult]]) -> None:
-        for results in calls:
-            updates, started = self._updates_in_flight.popleft(), self._submitted_at.popleft()
+    def _take_results(self, answers: list[Answer]) -> None:
+        for answer in answers:
+            results: list[LearnResult] = answer.results
+            updates, started = answer.note
+            self._updates_in_flight -= updates
             self._ready = all(result.ready for result in results)
             self.updates = results[0].updates
             if updates:
@@ -252,8 +265,9 @@ class Flow:
                 if result.chunks_lost:
                     self.count_fault("chunks_lost", result.chunks_lost)
             self._statistics = _joined([result.statistics for result in results])
-            if results[0].weights and results[0].updates > self._version:
-                self._weights, self._version = results[0].weights, results[0].updates
+            if results[0].weights:
+                self._publications += 1
+                self.published = Published(self._publications, results[0].updates, results[0].weights[0])
 
     def _measure(self, updates: int, started: float) -> None:
         """Keep a smoothed estimate of updates per second; a call that waited for another began when that ended."""

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from oneiros.algorithms.contract import Agent
 from oneiros.platform.engine.config import WorldModelConfig
+from oneiros.platform.engine.torch_flags import kept_torch_flags
 from oneiros.platform.training.agents import build_agent, resolve_device
 from oneiros.platform.training.assembly import build_core
 from ray.exceptions import RayError
@@ -51,6 +52,10 @@ class WorldModelLearner(Learner):
     framework = "torch"
     config: WorldModelConfig
 
+    def __init__(self, **kwargs: Any) -> None:
+        with kept_torch_flags():
+            super().__init__(**kwargs)
+
     # ---- ours --------------------------------------------------------------------------------------------------------
 
     def build(self) -> None:
@@ -64,7 +69,7 @@ class WorldModelLearner(Learner):
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         if config.num_learners:
-            torch.set_num_threads(config.learner_threads or _threads_left(config))
+            torch.set_num_threads(config.threads_of_learner() or torch.get_num_threads())
         device = resolve_device(config.device)
         hyper = config.hyperparameters()
         hyper = hyper.model_copy(update={"batch_size": hyper.batch_size // self.world})
@@ -112,9 +117,10 @@ class WorldModelLearner(Learner):
         published = [ray.put(self.core.policy_state())] if weights and self.rank == 0 else []
         return LearnResult(self.core.ready, self.core.updates, metrics, self.core.metrics(), published, lost)
 
-    def save(self, directory: str) -> None:
-        """Write this learner's part of a checkpoint."""
+    def save(self, directory: str) -> int:
+        """Write this learner's part of a checkpoint, and return the updates in it."""
         self.core.save(Path(directory) / f"learner-{self.rank}")
+        return self.core.updates
 
     def load(self, directory: str, learners: int) -> None:
         """Restore from a checkpoint that ``learners`` learners wrote; raises ``CheckpointError``."""
@@ -193,9 +199,3 @@ def _gather(tensor: Tensor) -> Tensor:
     parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, tensor.contiguous())
     return torch.cat(parts)
-
-
-def _threads_left(config: WorldModelConfig) -> int:
-    """The processors that the env runners leave, shared by the learners; only right where all are on one machine."""
-    cores = os.cpu_count() or 1
-    return max(1, (cores - config.num_env_runners * config.env_runner_threads) // max(1, config.num_learners))

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
+import torch
 from ray.exceptions import RayActorError, RayTaskError
 from ray.rllib.core.learner.learner_group import LearnerGroup
 
@@ -22,93 +23,111 @@ class LearnerDied(RuntimeError):
     """A learner's process is gone; what it had not saved is lost."""
 
 
+class Answer(NamedTuple):
+    """What one call brought."""
+
+    results: list[Any]
+    """One a learner, by rank."""
+    note: Any
+    """What the caller gave along."""
+
+
+class _Call(NamedTuple):
+    waiting: list[Any]
+    note: Any
+
+
 class LearnerCalls:
     """Calls methods of all learners of a group, in order, without waiting for them."""
 
     def __init__(self, group: LearnerGroup, threads: int | None = None) -> None:
-        """``threads``: processor threads of a learner in this process."""
+        """``threads``: processor threads of a learner in this process; by default as many as there are."""
         self._local = group._learner if group.is_local else None
         self._actors: list[Any] = list(group._workers or [])
         self.learners = max(1, len(self._actors))
         self._thread = ThreadPoolExecutor(1, "learner", _use_threads(threads)) if group.is_local else None
-        self._pending: deque[list[Any]] = deque()
+        self._calls: deque[_Call] = deque()
 
     @property
     def in_flight(self) -> int:
         """Calls that have been submitted and not yet been returned."""
-        return len(self._pending)
+        return len(self._calls)
 
-    def submit(self, method: str, arguments: Sequence[dict[str, Any]]) -> None:
-        """Call ``method`` on every learner, with the keyword arguments of its rank."""
+    def submit(self, method: str, arguments: Sequence[dict[str, Any]], note: Any = None) -> None:
+        """Call ``method`` on every learner, with the keyword arguments of its rank; ``note`` comes with the answer."""
         if self._thread is not None:
-            self._pending.append([self._thread.submit(getattr(self._local, method), **arguments[0])])
+            waiting: list[Any] = [self._thread.submit(getattr(self._local, method), **arguments[0])]
         else:
             pairs = zip(self._actors, arguments, strict=True)
-            self._pending.append([getattr(actor, method).remote(**given) for actor, given in pairs])
+            waiting = [getattr(actor, method).remote(**given) for actor, given in pairs]
+        self._calls.append(_Call(waiting, note))
 
-    def finished(self) -> list[list[Any]]:
-        """Return the answers, one list by rank for each call, of the calls that are done; oldest first.
+    def finished(self) -> list[Answer]:
+        """Return the answers to calls that are done, oldest first; raises ``LearnerDied``, or what a learner raised."""
+        answers = []
+        while self._calls and self._is_done(self._calls[0].waiting):
+            answers.append(self._next())
+        return answers
 
-        Raises ``LearnerDied``, or what the learner raised.
-        """
-        done = []
-        while self._pending and self._is_done(self._pending[0]):
-            done.append(self._collect(self._pending.popleft()))
-        return done
-
-    def wait(self) -> list[list[Any]]:
+    def wait(self) -> list[Answer]:
         """Wait for all calls in flight and return their answers as ``finished`` does."""
-        done = []
-        while self._pending:
-            done.append(self._collect(self._pending.popleft()))
-        return done
+        answers = []
+        while self._calls:
+            answers.append(self._next())
+        return answers
 
     def call(self, method: str, arguments: Sequence[dict[str, Any]] | None = None) -> list[Any]:
         """Call ``method`` on every learner and wait; there must be nothing in flight."""
-        assert not self._pending, "calls in flight would be mixed up with this one"
+        assert not self._calls, "calls in flight would be mixed up with this one"
         self.submit(method, arguments or [{}] * self.learners)
-        return self.wait()[0]
+        return self.wait()[0].results
+
+    def settle(self) -> None:
+        """Wait for the calls in flight, whatever becomes of them, and forget them."""
+        while self._calls:
+            waiting = self._calls.popleft().waiting
+            if self._thread is not None:
+                waiting[0].exception()
+            else:
+                ray.wait(waiting, num_returns=len(waiting), timeout=SECONDS_TO_SHOW)
 
     def drop(self) -> None:
         """Forget the calls in flight."""
-        self._pending.clear()
+        self._calls.clear()
 
     def close(self) -> None:
         """Wait for the thread, if there is one."""
         if self._thread is not None:
             self._thread.shutdown(wait=True, cancel_futures=True)
 
-    def _is_done(self, call: list[Any]) -> bool:
+    def _next(self) -> Answer:
+        call = self._calls.popleft()
+        return Answer(self._collect(call.waiting), call.note)
+
+    def _is_done(self, waiting: list[Any]) -> bool:
         if self._thread is not None:
-            return bool(call[0].done())
-        ready, waiting = ray.wait(call, num_returns=len(call), timeout=0)
+            return bool(waiting[0].done())
+        ready, unready = ray.wait(waiting, num_returns=len(waiting), timeout=0)
         # A learner that died leaves the others waiting for it: one bad answer ends the wait for all.
-        return not waiting or any(self._failed(reference) for reference in ready)
+        return not unready or any(_failed(reference) for reference in ready)
 
-    def _collect(self, call: list[Any]) -> list[Any]:
+    def _collect(self, waiting: list[Any]) -> list[Any]:
         if self._thread is not None:
-            future: Future[Any] = call[0]
+            future: Future[Any] = waiting[0]
             return [future.result()]
-        waiting = list(call)
-        while waiting:
-            ready, waiting = ray.wait(waiting, num_returns=1)
-            if self._failed(ready[0]):
+        unready = list(waiting)
+        while unready:
+            ready, unready = ray.wait(unready, num_returns=1)
+            if _failed(ready[0]):
                 # The others may have failed only because of one that is gone; give that one time to show.
-                ray.wait(call, num_returns=len(call), timeout=SECONDS_TO_SHOW)
-                self._raise(call)
-        return [ray.get(reference) for reference in call]
+                ray.wait(waiting, num_returns=len(waiting), timeout=SECONDS_TO_SHOW)
+                self._raise(waiting)
+        return [ray.get(reference) for reference in waiting]
 
-    def _failed(self, reference: Any) -> bool:
-        try:
-            ray.get(reference)
-        except (RayActorError, RayTaskError):
-            return True
-        return False
-
-    def _raise(self, call: list[Any]) -> None:
+    def _raise(self, waiting: list[Any]) -> None:
         """Raise what went wrong: a death before anything else, because it is the cause of the rest."""
         raised: RayTaskError | None = None
-        for reference in ray.wait(call, num_returns=len(call), timeout=0)[0]:
+        for reference in ray.wait(waiting, num_returns=len(waiting), timeout=0)[0]:
             try:
                 ray.get(reference)
             except RayActorError as error:
@@ -122,14 +141,20 @@ class LearnerCalls:
         raise cause from raised
 
 
+def _failed(reference: Any) -> bool:
+    try:
+        ray.get(reference)
+    except (RayActorError, RayTaskError):
+        return True
+    return False
+
+
 def _is_broken_connection(error: RuntimeError) -> bool:
     return any(word in str(error) for word in ("Connection closed", "Connection reset", "gloo", "NCCL"))
 
 
 def _use_threads(threads: int | None) -> Callable[[], None]:
     def initialise() -> None:
-        import torch
-
         if threads is not None:
             torch.set_num_threads(threads)
 

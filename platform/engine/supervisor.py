@@ -86,7 +86,7 @@ class Supervisor:
         log.warning("%s; building the learners again from %s", reason, self._newest)
         group.shutdown()
         group = build()
-        calls = LearnerCalls(group, self.config.learner_threads)
+        calls = LearnerCalls(group, self.config.threads_of_learner())
         arguments = {"directory": str(self._newest), "learners": manifest.counters["learners"]}
         calls.call("recover", [arguments] * calls.learners)
         return group, calls, read_tree(self._newest / "loop"), manifest.counters["updates"]

@@ -109,6 +109,7 @@ class LocalEngine:
         else:
             self.core.load_shared([path / f"learner-{rank}" for rank in range(learners)], 0, 1)
         self.loop.load_state_dict(read_tree(path / "loop"))
+        self._rates = Rates()
         if (path / "rollout.json").is_file():
             state = read_tree(path / "rollout")
             if len(state["streams"]) == self.config.num_envs_per_runner:

@@ -11,6 +11,9 @@ def fragment_length(rows_per_update: int, train_ratio: float, envs: int, updates
     return int(min(most, max(1, updates * rows_per_update / train_ratio // envs)))
 
 
-def iteration_steps(rows_per_update: int, train_ratio: float, updates: int = 8, least: int = 64) -> int:
-    """Return the policy steps of one iteration of a run that is counted in steps: ``updates`` updates' worth."""
-    return max(least, round(updates * rows_per_update / train_ratio))
+def iteration_steps(rows_per_update: int, train_ratio: float, updates: int = 8) -> int:
+    """Return the policy steps of one iteration of a run that is counted in steps.
+
+    They are ``updates`` updates' worth, but between 64 and 1,024: a second or two on two processor cores.
+    """
+    return min(1_024, max(64, round(updates * rows_per_update / train_ratio)))

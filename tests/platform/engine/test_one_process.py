@@ -9,7 +9,9 @@ import ray
 import torch
 from gymnasium import spaces
 from oneiros.platform.checkpoint import CheckpointError
+from oneiros.platform.config import RunConfig
 from oneiros.platform.engine import DreamerV3Config, WorldModelAlgorithm, WorldModelConfig
+from oneiros.platform.training.engine import open_engine
 from ray import tune
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from safetensors.torch import load_file
@@ -67,6 +69,33 @@ def test_two_runs_with_one_seed_are_the_same():
         algorithm.stop()
 
 
+def test_rllib_and_the_local_engine_train_the_same_agent(tmp_path):
+    run = RunConfig(
+        env="CartPole-v1",
+        agent="linear_agent:LinearAgent",
+        num_envs_per_runner=2,
+        train_ratio=8,
+        learning_starts=100,
+        random_steps=40,
+        seed=3,
+        replay={"capacity": 2_000, "on_disk": False},
+    )
+    rllib, local = open_engine(run), open_engine(run.model_copy(update={"engine": "local"}))
+    for _ in range(5):
+        ours = {name: value for name, value in rllib.step().items() if not name.endswith("_per_s")}
+        theirs = {name: value for name, value in local.step().items() if not name.endswith("_per_s")}
+        assert ours == theirs
+    assert ours["updates"] > 50
+    assert rllib.evaluate(4, seed=9) == local.evaluate(4, seed=9)
+    rllib.save(tmp_path / "checkpoint")
+    local.step()
+    local.restore(tmp_path / "checkpoint")
+    assert local.env_steps == rllib.env_steps
+    assert local.step()["loss"] == rllib.step()["loss"]
+    rllib.close(), local.close()
+    assert ray.is_initialized()
+
+
 def test_results_have_the_names_that_rllib_and_tune_users_look_for():
     algorithm = config().build_algo()
     for _ in range(3):
@@ -120,6 +149,7 @@ def test_nothing_in_a_checkpoint_is_unpickled(tmp_path):
     (path / "_dict_checkpoint.pkl").write_bytes(bomb)
     with pytest.raises(CheckpointError, match="_dict_checkpoint"):
         algorithm.restore(str(path))
+    (path / "_dict_checkpoint.pkl").unlink()
     for name in ("loop.json", "policy.safetensors", "learner-0/agent.safetensors", "manifest.json"):
         healthy = (path / name).read_bytes()
         (path / name).write_bytes(bomb)
