@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 METRICS_A_BATCH = 1000
 PARAMS_A_BATCH = 100
 LONGEST_PARAM = 6000
+# MLflow's page shows an experiment of this kind as trainings, with their curves, rather than as traces of chats.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 _ALLOWED = frozenset("_-. :/")
 
 
@@ -173,7 +175,7 @@ class MlflowRun:
         found = client.get_experiment_by_name(name)
         if found is None:
             try:
-                return str(client.create_experiment(name, artifact_location=place))
+                return str(client.create_experiment(name, artifact_location=place, tags=EXPERIMENT_TAGS))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
