@@ -97,7 +97,7 @@ class Drive:
                 if film.due(engine.env_steps):
                     self._surviving("failed_videos", self._film)
                 if evaluate.due(engine.env_steps):
-                    self._surviving("failed_evaluations", self._evaluate)
+                    self._surviving("failed_evaluations", lambda: self._evaluate(config.evaluation.seed + 1))
                 if save.due(engine.env_steps):
                     self._save()
                 if recorded := record.due(engine.env_steps):
@@ -108,7 +108,8 @@ class Drive:
         evaluation = None
         if reason != "interrupted" and config.evaluation.at_end:
             self.say(f"Evaluating {config.evaluation.episodes} episodes.")
-            evaluation = self._evaluate()
+            # Other episodes than those that may have ended the run: they were lucky more often than not.
+            evaluation = self._evaluate(config.evaluation.seed)
             self.tracker.artifact(self.run_directory.evaluation_file)
             if config.tracking.videos_every_env_steps is not None:
                 self._surviving("failed_videos", self._film_episode)
@@ -147,9 +148,8 @@ class Drive:
         self._checkpoints.prune()
         self.tracker.tags({"oneiros.checkpoint": str(path.resolve())})
 
-    def _evaluate(self) -> EvaluationResult:
-        settings = self.config.evaluation
-        result = self.engine.evaluate(settings.episodes, settings.seed)
+    def _evaluate(self, seed: int) -> EvaluationResult:
+        result = self.engine.evaluate(self.config.evaluation.episodes, seed)
         figures = {f"evaluation/{name}": value for name, value in result.metrics().items()}
         self._known.update(figures)
         self.tracker.record(figures, self.engine.env_steps)

@@ -11,11 +11,12 @@ from oneiros.platform.tracking import read_metrics
 
 def train(oneiros, *words):
     quiet = ["--set", "tracking.mlflow=false", "--set", "evaluation.episodes=2", "--set", "tracking.every_seconds=1e-6"]
-    return oneiros("train", "CartPole-v1", "--engine", "local", "--size", "1m", "--run-dir", "run", *quiet, *words)
+    always = ["--preset", "two_cores", "--engine", "local", "--size", "1m", "--run-dir", "run"]
+    return oneiros("train", "CartPole-v1", *always, *quiet, *words)
 
 
 def test_a_run_ends_at_its_steps_saves_and_evaluates(oneiros, fake_engine, tmp_path):
-    code, out, err = train(oneiros, "--env-steps", "100", "--json", "out.json", "--preset", "two_cores")
+    code, out, err = train(oneiros, "--env-steps", "100", "--json", "out.json")
     assert code == 0
     assert fake_engine.calls == [("save", 100), ("evaluate", 100), ("close", 100)]
     assert "100 env steps in 0:00: done." in out and "return 100.0 ± 0.0, length 7.0" in out
@@ -47,6 +48,27 @@ def test_a_run_ends_early_at_the_return_it_was_asked_for(oneiros, fake_engine):
     code, out, _ = train(oneiros, "--env-steps", "1000", "--set", "stop_at_return=50")
     # 20 episodes, which 100 steps of five make, come first.
     assert code == 0 and "100 env steps" in out and "return reached" in out
+
+
+def test_evaluations_decide_where_there_are_any_and_are_not_the_final_one(oneiros, fake_engine):
+    fake_engine.returns = lambda steps: 0.0 if fake_engine.asked is None else float(steps)
+    fake_engine.asked = None
+    evaluate = fake_engine.evaluate
+    seeds = []
+
+    def remember(episodes, seed):
+        seeds.append(seed)
+        fake_engine.asked = seed
+        result = evaluate(episodes, seed)
+        fake_engine.asked = None
+        return result
+
+    fake_engine.evaluate = remember
+    words = ["--set", "stop_at_return=50", "--set", "evaluation.every_env_steps=30", "--set", "evaluation.seed=7"]
+    code, out, _ = train(oneiros, "--env-steps", "1000", *words)
+    assert code == 0 and "60 env steps" in out and "return reached" in out
+    # What stopped the run was lucky more often than not: the figure that is reported comes from other episodes.
+    assert seeds == [8, 8, 7]
 
 
 def test_a_run_ends_early_when_its_time_is_up(oneiros, fake_engine):
