@@ -89,7 +89,7 @@ class BehaviourSuite:
             raise UnknownEnvironment()
         if unknown:
             raise InvalidOption(f"bsuite/{task} takes no option {min(unknown)!r}: there are {', '.join(GENERIC)}")
-        import bsuite  # type: ignore[import-untyped]  # only where the suite's requirement is there
+        import bsuite  # only where the suite's requirement is there
 
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # it prints each name that it loads

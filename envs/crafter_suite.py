@@ -53,7 +53,7 @@ class Survival(gymnasium.Env[Image, np.int64]):
     """
 
     def __init__(self, size: tuple[int, int], reward: bool, length: int, render_mode: str | None) -> None:
-        import crafter  # type: ignore[import-untyped]  # only where the suite's requirement is there
+        import crafter  # only where the suite's requirement is there
 
         # Crafter's own order is width, height.
         self._env = crafter.Env(size=size[::-1], reward=reward, length=length, seed=0)

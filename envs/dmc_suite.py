@@ -149,8 +149,8 @@ class ControlSuite:
         camera = CAMERAS.get(domain, 0) if camera is None else camera
         renders = pixels or render_mode is not None
         choose_renderer(f"dmc/{task}", needed=renders)
-        from dm_control import suite  # type: ignore[import-untyped]  # after the renderer has been chosen
-        from shimmy.dm_control_compatibility import DmControlCompatibilityV0  # type: ignore[import-untyped]
+        from dm_control import suite  # after the renderer has been chosen
+        from shimmy.dm_control_compatibility import DmControlCompatibilityV0
 
         task_kwargs = None if time_limit is None else {"time_limit": float("inf")}
         base = DmControlCompatibilityV0(
@@ -228,7 +228,7 @@ class ControlTask(gymnasium.Env[Any, Any]):
 
     def get_state(self) -> Mapping[str, Any]:
         """The whole physics, the task's random generator and how far the episode is."""
-        import mujoco  # type: ignore[import-untyped]
+        import mujoco
 
         control, physics = self._env._env, self._env._env.physics
         values = np.empty(mujoco.mj_stateSize(physics.model.ptr, mujoco.mjtState.mjSTATE_INTEGRATION))

@@ -91,7 +91,7 @@ class ProcGenSuite:
             raise InvalidOption(f"procgen/{task} takes no option {min(unknown)!r}: there are {choices}")
         if difficulty not in DIFFICULTIES:
             raise InvalidOption(f"procgen/{task} has the difficulties {' and '.join(DIFFICULTIES)}, not {difficulty!r}")
-        from procgen import ProcgenGym3Env  # type: ignore[import-not-found]
+        from procgen import ProcgenGym3Env
 
         options = {} if level_seed is None else {"rand_seed": level_seed}
         games = ProcgenGym3Env(

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-import cloudpickle  # type: ignore[import-untyped]
+import cloudpickle
 from oneiros.envs import snapshot
 from oneiros.envs.options import AnyEnv
 from oneiros.envs.vector.buffer import ObservationBuffer

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow.fs  # type: ignore[import-untyped]
+import pyarrow.fs
 from oneiros.platform.checkpoint import CheckpointError, Description, Manifest, write_checkpoint
 from ray.tune import Checkpoint
 from ray.tune.trainable.trainable import _DICT_CHECKPOINT_FILE_NAME
