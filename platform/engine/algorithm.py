@@ -27,6 +27,7 @@ from oneiros.platform.engine.learner import WorldModelLearner
 from oneiros.platform.engine.learner_calls import LearnerCalls, LearnerDied
 from oneiros.platform.engine.supervisor import Supervisor
 from oneiros.platform.engine.torch_flags import kept_torch_flags
+from oneiros.platform.engine.transfer import load_parts, save_parts
 from oneiros.platform.training.agents import agent_name
 from oneiros.platform.training.engine import EvaluationResult, Videos
 from oneiros.platform.training.loop import Loop
@@ -275,8 +276,7 @@ class WorldModelAlgorithm(Algorithm):
             require_algorithm(manifest, directory, agent_name(self.config.agent))
             require_spaces(manifest, directory, *self._env_spaces())
             self._drain()
-            arguments = {"directory": str(directory), "learners": manifest.counters["learners"]}
-            self.calls.call("load", [arguments] * self.calls.learners)
+            load_parts(self.calls, "load", directory, manifest.counters["learners"])
             state = read_tree(directory / "loop")
             if self.loop is not None:
                 self.loop.load_state_dict(state)
@@ -322,7 +322,7 @@ class WorldModelAlgorithm(Algorithm):
             super().restore(checkpoint_path)
 
     def _write(self, directory: Path) -> Description:
-        updates = self.calls.call("save", [{"directory": str(directory)}] * self.calls.learners)[0]
+        updates = save_parts(self.calls, directory)
         save_policy(self.calls.call("policy_state")[0], directory)
         run = self.loop if self.loop is not None else self._flow
         write_tree(directory / "loop", run.state_dict())

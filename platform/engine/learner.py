@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch.distributed as dist
 from oneiros.algorithms.contract import Agent
 from oneiros.platform.engine.config import WorldModelConfig
 from oneiros.platform.engine.torch_flags import kept_torch_flags
+from oneiros.platform.engine.transfer import Saved, this_host
 from oneiros.platform.training.agents import build_agent, resolve_device
 from oneiros.platform.training.assembly import build_core
 from ray.exceptions import RayError
@@ -117,10 +120,22 @@ class WorldModelLearner(Learner):
         published = [ray.put(self.core.policy_state())] if weights and self.rank == 0 else []
         return LearnResult(self.core.ready, self.core.updates, metrics, self.core.metrics(), published, lost)
 
-    def save(self, directory: str) -> int:
-        """Write this learner's part of a checkpoint, and return the updates in it."""
-        self.core.save(Path(directory) / f"learner-{self.rank}")
-        return self.core.updates
+    def save(self, directory: str) -> Saved:
+        """Write this learner's part of a checkpoint: into ``directory``, or into one of its own if it is not there."""
+        host = self.host_if_blind(directory)
+        name = f"learner-{self.rank}"
+        own = Path(directory) / name if host is None else Path(tempfile.mkdtemp(prefix="oneiros-"), name)
+        self.core.save(own)
+        return Saved(self.core.updates, host, str(own))
+
+    def host_if_blind(self, directory: str) -> str | None:
+        """Return None if this process sees the driver's ``directory``, else the address of its host."""
+        return None if Path(directory).is_dir() else this_host()
+
+    def discard(self, copy: str | None) -> None:
+        """Remove a temporary copy of a checkpoint, or of a part of one, from this host."""
+        if copy is not None:
+            shutil.rmtree(copy, ignore_errors=True)
 
     def load(self, directory: str, learners: int) -> None:
         """Restore from a checkpoint that ``learners`` learners wrote; raises ``CheckpointError``."""

@@ -23,6 +23,7 @@ from oneiros.platform.checkpoint import (
 )
 from oneiros.platform.engine.config import WorldModelConfig
 from oneiros.platform.engine.learner_calls import LearnerCalls, LearnerDied
+from oneiros.platform.engine.transfer import load_parts
 from ray.rllib.core.learner.learner_group import LearnerGroup
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,5 @@ class Supervisor:
         group.shutdown()
         group = build()
         calls = LearnerCalls(group, self.config.threads_of_learner())
-        arguments = {"directory": str(self._newest), "learners": manifest.counters["learners"]}
-        calls.call("recover", [arguments] * calls.learners)
+        load_parts(calls, "recover", self._newest, manifest.counters["learners"])
         return group, calls, read_tree(self._newest / "loop"), manifest.counters["updates"]

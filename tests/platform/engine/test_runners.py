@@ -2,10 +2,13 @@
 
 import os
 import signal
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 import torch
+from far_learner import FarLearner
 from oneiros.platform.engine import WorldModelAlgorithm, WorldModelConfig
 from oneiros.platform.engine.learner_calls import LearnerDied
 
@@ -182,3 +185,24 @@ def test_a_dead_learner_without_a_saved_state_ends_training_with_the_reason(clus
             train_until(algorithm, lambda result: False, seconds=30)
     finally:
         algorithm.stop()
+
+
+def test_a_learner_that_does_not_see_the_disk_sends_and_fetches_its_checkpoint(cluster, tmp_path):
+    built = config().learners(num_learners=1)
+    built._learner_class = FarLearner
+    algorithm = built.build_algo()
+    try:
+        train_until(algorithm, lambda result: result["updates"] > 10)
+        path = algorithm.save_to_path(tmp_path / "checkpoint")
+        algorithm.flow.drain()
+        before = algorithm.calls.call("policy_state")[0]
+        updates, rows = algorithm.updates, algorithm.newest_metrics["replay/rows"]
+        assert (tmp_path / "checkpoint/learner-0/replay").is_dir()
+        algorithm.train()
+        algorithm.restore_from_path(path)
+        after = algorithm.calls.call("policy_state")[0]
+        assert algorithm.updates == updates and all(torch.equal(before[name], after[name]) for name in before)
+        assert algorithm.train()["replay/rows"] >= rows
+    finally:
+        algorithm.stop()
+    assert not list(Path(tempfile.gettempdir()).glob("oneiros-checkpoint-*"))
