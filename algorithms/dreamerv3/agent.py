@@ -15,6 +15,7 @@ import torch
 from oneiros.algorithms.contract import Field, Mode, SpaceDict, Tensors
 from oneiros.algorithms.dreamerv3.actor import ACTION_MASK, ActionLayout, Actor, Noise
 from oneiros.algorithms.dreamerv3.config import Hyperparameters
+from oneiros.algorithms.dreamerv3.encoder_decoder import check_observation
 from oneiros.algorithms.dreamerv3.openloop import open_loop
 from oneiros.algorithms.dreamerv3.returns import ReturnScale, lambda_return
 from oneiros.algorithms.dreamerv3.rssm import Latents
@@ -118,6 +119,13 @@ class DreamerV3:
         if self.device.type == "cuda" and config.cuda_graph:
             self._backward = Captured(self.backward, [self.generator])
             self._step = Captured(self.step, [])
+
+    @classmethod
+    def check_spaces(cls, obs_space: SpaceDict, action_space: SpaceDict) -> None:
+        """Raise ``UnsupportedSpace`` for spaces that it cannot serve, without building anything."""
+        ActionLayout(action_space)
+        for key, space in obs_space.items():
+            check_observation(key, space)
 
     # ---- acting ------------------------------------------------------------------------------------------------------
 
