@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -135,3 +136,17 @@ def test_editable_install_works(source: Path, modules: list[str], tmp_path: Path
     environment = scratch_environment(tmp_path / "venv", "--editable", source)
     check_installation(environment, modules, source, cwd=tmp_path)
     check_installation(environment, modules, source, cwd=source)
+
+
+def test_the_package_in_the_readme_brings_its_environments(wheel: Path, tmp_path: Path) -> None:
+    """Word for word: each fenced block that begins with a file's name becomes that file."""
+    blocks = re.findall(r"```[a-z]+\n# ([a-z_]+\.[a-z]+)\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    package = tmp_path / "package"
+    package.mkdir()
+    for name, text in blocks:
+        (package / name).write_text(text)
+    assert {name for name, _ in blocks} == {"pyproject.toml", "corridors.py"}
+    environment = scratch_environment(tmp_path / "venv", wheel, package)
+    check = (environment / "oneiros", "envs", "check", "corridors/short", "--seconds", "0.5", "--json", "report.json")
+    run(*check, "--option", "time_limit=100", cwd=tmp_path)
+    assert json.loads((tmp_path / "report.json").read_text())["episodes"] > 0

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import re
 import subprocess
 import sys
+import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("algorithms", "envs", "platform")
@@ -143,6 +148,24 @@ def test_parts_that_import_without_ray(folder: str) -> None:
 def test_the_arrows_test_sees(source: str, module_level: bool, found: list[str]) -> None:
     forbidden = ("ray", "oneiros.platform")
     assert against_the_arrows(source, "oneiros.algorithms", forbidden, module_level=module_level) == found
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    """What some other dependency happens to bring today, it may drop tomorrow."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    texts = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    declared = {canonicalize_name(Requirement(text).name) for text in texts}
+    distributions = importlib.metadata.packages_distributions()
+    undeclared = {}
+    for path in chain.from_iterable(repository_files(f"{room}/*.py") for room in ROOMS):
+        package = "oneiros." + ".".join(path.relative_to(ROOT).parent.parts)
+        for line, name in imports(ast.parse(path.read_text()), package, module_level=False):
+            top = name.split(".")[0]
+            owners = {canonicalize_name(owner) for owner in distributions.get(top, [])}
+            if owners and not owners & declared:
+                undeclared[top] = f"{path.relative_to(ROOT)}:{line}, of {' or '.join(sorted(owners))}"
+    undeclared.pop("oneiros", None)
+    assert undeclared == {}
 
 
 def test_no_file_is_too_long_to_read() -> None:
