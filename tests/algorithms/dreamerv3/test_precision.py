@@ -67,6 +67,7 @@ def test_training_in_bfloat16_keeps_float32_masters(make_agent: Make, make_rows:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # the compiler, on a busy machine
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler for torch.compile")
 def test_compiled_updates_equal_plain_ones(make_agent: Make, make_rows: MakeRows) -> None:
     plain = make_agent(action=ACTION, learning_rate=3e-3, warmup=0, imagination_length=2)
