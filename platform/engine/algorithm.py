@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import ray
 from gymnasium import spaces
 from oneiros.platform.checkpoint import (
     CheckpointError,
@@ -39,6 +41,8 @@ from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
+
+log = logging.getLogger(__name__)
 
 RLLIB_NAMES = {
     "episode_return_mean": "return",
@@ -74,6 +78,7 @@ class WorldModelAlgorithm(Algorithm):
 
     def setup(self, config: Any) -> None:
         """Build runners and learners (RLlib does) and the loop between them."""
+        self._warn_of_missing_cpus()
         with kept_torch_flags():
             super().setup(config)
         self.newest_metrics: dict[str, float] = {}
@@ -88,6 +93,21 @@ class WorldModelAlgorithm(Algorithm):
             self._save_for_recovery()
         else:
             self.loop = self._build_loop()
+
+    def _warn_of_missing_cpus(self) -> None:
+        """Ray waits without a word for processors that do not exist."""
+        config = self.config
+        per_learner = 1.0 if config.num_cpus_per_learner == "auto" else float(config.num_cpus_per_learner)
+        needed = config.num_env_runners * config.num_cpus_per_env_runner + config.num_learners * per_learner
+        if needed and ray.is_initialized() and needed > (there := ray.cluster_resources().get("CPU", 0)):
+            log.warning(
+                "%d env runners and %d learners need %g processors, and Ray has %g: training waits for more nodes; "
+                "or set num_cpus_per_env_runner or num_cpus_per_learner lower",
+                config.num_env_runners,
+                config.num_learners,
+                needed,
+                there,
+            )
 
     def _build_loop(self) -> Loop:
         learner = self.learner_group._learner
@@ -137,6 +157,7 @@ class WorldModelAlgorithm(Algorithm):
         flow = self._flow
         try:
             flow.pump(self.config.min_time_s_per_iteration or 1.0)
+            self._end_silent_runners()
             self._save_for_recovery()
         except LearnerDied as death:
             self._replace_learners(death)
@@ -146,6 +167,16 @@ class WorldModelAlgorithm(Algorithm):
             "faults/learner_restarts": self._supervisor.restarts,
             "faults/recovery_saves_failed": self._supervisor.failed_saves,
         }
+
+    def _end_silent_runners(self) -> None:
+        """End runners that hang; Ray starts them again."""
+        if self.config.env_runner_timeout_s is None:
+            return
+        for runner in self._flow.silent(self.config.env_runner_timeout_s):
+            if not self._flow.faults.get("env_runners_hung"):
+                log.warning("env runner %d says nothing and is started again; further ones are only counted", runner)
+            self._flow.count_fault("env_runners_hung")
+            ray.kill(self.env_runner_group._worker_manager.actors()[runner], no_restart=False)
 
     def _replace_learners(self, death: LearnerDied) -> None:
         """Go on with new learners: weights from the last saved state, the run's counters as they are."""

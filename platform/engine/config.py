@@ -63,6 +63,7 @@ class WorldModelConfig(AlgorithmConfig):
         self.env_steps_per_iteration: int | None = None
         self.broadcast_interval_s = 0.25
         self.env_runner_threads = 1
+        self.env_runner_timeout_s: float | None = 600.0
         self.learner_threads: int | None = None
         self.most_nonfinite_updates = 50
         self.recovery_directory: str | None = None
@@ -182,14 +183,17 @@ class WorldModelConfig(AlgorithmConfig):
     def fault_tolerance(
         self,
         *,
+        env_runner_timeout_s: Any = NotProvided,
         recovery_directory: Any = NotProvided,
         recovery_interval_s: Any = NotProvided,
         most_learner_restarts: Any = NotProvided,
         **kwargs: Any,
     ) -> Self:
-        """Set RLlib's fault tolerance options, and ours for learners, which RLlib does not restart.
+        """Set RLlib's fault tolerance options, and ours for what RLlib does not restart.
 
         Args:
+            env_runner_timeout_s: Seconds after which an env runner that was asked for a chunk and says nothing is
+                ended and started again; None waits for ever.
             recovery_directory: Where the learners' state is saved now and then, to go on from when one dies; by
                 default a dead learner ends the training.
             recovery_interval_s: Seconds between two such states.
@@ -197,6 +201,8 @@ class WorldModelConfig(AlgorithmConfig):
             kwargs: RLlib's own, such as ``restart_failed_env_runners``.
         """
         super().fault_tolerance(**kwargs)
+        if env_runner_timeout_s is not NotProvided:
+            self.env_runner_timeout_s = env_runner_timeout_s
         if recovery_directory is not NotProvided:
             self.recovery_directory = recovery_directory
         if recovery_interval_s is not NotProvided:
@@ -253,6 +259,8 @@ class WorldModelConfig(AlgorithmConfig):
             _whole("env_steps_per_iteration", self.env_steps_per_iteration, 1)
         if self.learner_threads is not None:
             _whole("learner_threads", self.learner_threads, 1)
+        if self.env_runner_timeout_s is not None and not self.env_runner_timeout_s > 0:
+            raise ConfigError(f"env_runner_timeout_s is {self.env_runner_timeout_s!r}; it must be above 0, or None.")
         if self.rollout_fragment_length != "auto":
             _whole("rollout_fragment_length", self.rollout_fragment_length, 1)
         if (
@@ -330,6 +338,8 @@ class WorldModelConfig(AlgorithmConfig):
         By default so few that the policy stays close to the newest weights: what one update uses up without runners,
         eight updates' worth over all runners with them.
         """
+        if self.env_runner_timeout_s is not None and not self.env_runner_timeout_s > 0:
+            raise ConfigError(f"env_runner_timeout_s is {self.env_runner_timeout_s!r}; it must be above 0, or None.")
         if self.rollout_fragment_length != "auto":
             return int(self.rollout_fragment_length)
         envs = max(1, self.num_env_runners) * self.num_envs_per_env_runner

@@ -64,6 +64,7 @@ class Flow:
         self._per_second = 1.0
         self._finished_at = 0.0
         self._failures_in_a_row = 0
+        self._heard: dict[int, float] = {}
         self._statistics: dict[str, float] = {}
         self._policy_ages: list[int] = []
 
@@ -106,6 +107,17 @@ class Flow:
         self.drain()
         assert self.published is not None
         return self.published
+
+    def silent(self, seconds: float) -> list[int]:
+        """Return the runners that were asked for chunks and have said nothing for ``seconds``; they count as heard."""
+        now = time.monotonic()
+        silent = [
+            runner
+            for runner in self.runners.healthy_env_runner_ids()
+            if now - self._heard.setdefault(runner, now) > seconds
+        ]
+        self._heard.update(dict.fromkeys(silent, now))
+        return silent
 
     def metrics(self) -> dict[str, float]:
         """What is known since the last call, and counters since the beginning."""
@@ -164,6 +176,8 @@ class Flow:
     def _fetch(self, timeout: float) -> list[Announcement]:
         """Fetch announced chunks; ask for more unless the learners lag."""
         if self.backlog > self.bound:
+            # A runner that is asked for nothing is not silent.
+            self._heard.clear()
             answers: Any = self.runners.fetch_ready_async_reqs(tags=ANNOUNCE, timeout_seconds=timeout)
         else:
             answers = self.runners.foreach_env_runner_async_fetch_ready(
@@ -182,6 +196,7 @@ class Flow:
 
     def _take_chunks(self, chunks: list[Announcement]) -> None:
         for chunk in chunks:
+            self._heard[chunk.runner] = time.monotonic()
             if chunk.error is not None:
                 self._fail(chunk.error)
                 continue

@@ -87,8 +87,8 @@ class WorldModelLearner(Learner):
             seed=seed,
         )
         if self.world > 1:
-            self.agent.all_reduce = _average  # type: ignore[attr-defined]
-            self.agent.all_gather = _gather  # type: ignore[attr-defined]
+            self.agent.all_reduce = average_over_learners  # type: ignore[attr-defined]
+            self.agent.all_gather = gather_over_learners  # type: ignore[attr-defined]
         shard = config.replay_directory and Path(config.replay_directory) / f"shard-{self.rank}"
         self.core = build_core(
             self.agent,
@@ -203,13 +203,13 @@ class WorldModelLearner(Learner):
     _get_global_norm_function: Any = staticmethod(_unused)
 
 
-def _average(tensor: Tensor) -> None:
+def average_over_learners(tensor: Tensor) -> None:
     """Average ``tensor`` over all learners, in place."""
     dist.all_reduce(tensor)
     tensor /= dist.get_world_size()
 
 
-def _gather(tensor: Tensor) -> Tensor:
+def gather_over_learners(tensor: Tensor) -> Tensor:
     """Concatenate every learner's ``tensor`` along the first axis, in the order of ranks."""
     parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, tensor.contiguous())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,14 @@ class RLlibEngine:
         settings.validate()
         self._started_ray = not ray.is_initialized()
         if self._started_ray:
-            # What a worker imports, the driver has imported: a plugin on PYTHONPATH only must be found there too.
-            ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+            # More runners than processors are the user's to choose; Ray would wait for processors to appear.
+            processes = config.num_runners + config.num_learners
+            ray.init(
+                num_cpus=max(os.cpu_count() or 1, processes) if "RAY_ADDRESS" not in os.environ else None,
+                include_dashboard=False,
+                log_to_driver=False,
+                configure_logging=False,
+            )
         try:
             algorithm = settings.build_algo()
             assert isinstance(algorithm, WorldModelAlgorithm)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from far_learner import FarLearner
-from oneiros.platform.engine import WorldModelAlgorithm, WorldModelConfig
+from hanging_env import HangingEnv
+from oneiros.platform.engine import DreamerV3Config, WorldModelAlgorithm, WorldModelConfig
 from oneiros.platform.engine.learner_calls import LearnerDied
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -206,3 +207,41 @@ def test_a_learner_that_does_not_see_the_disk_sends_and_fetches_its_checkpoint(c
     finally:
         algorithm.stop()
     assert not list(Path(tempfile.gettempdir()).glob("oneiros-checkpoint-*"))
+
+
+def test_a_runner_whose_environment_hangs_is_started_again(cluster, tmp_path):
+    built = config().environment(HangingEnv, env_config={"flag": str(tmp_path / "hang")})
+    algorithm = built.fault_tolerance(env_runner_timeout_s=2.0).build_algo()
+    try:
+        train_until(algorithm, lambda result: result["updates"] > 0)
+        pids = set(process_ids(algorithm).values())
+        (tmp_path / "hang").touch()
+        train_until(algorithm, lambda result: result.get("faults/env_runners_hung", 0) >= 1)
+        result = train_until(
+            algorithm,
+            lambda result: (
+                result["faults/env_runner_restarts"] >= 1
+                and len(algorithm.env_runner_group.healthy_env_runner_ids()) == 2
+            ),
+        )
+        steps = result["env_steps"]
+        train_until(algorithm, lambda result: result["env_steps"] > steps + 100)
+        assert pids != set(process_ids(algorithm).values())
+    finally:
+        algorithm.stop()
+
+
+def test_dreamer_trains_from_one_line(cluster):
+    algorithm = (
+        DreamerV3Config()
+        .environment("CartPole-v1")
+        .env_runners(num_env_runners=2)
+        .training(size="1m", train_ratio=128, batch_size=2, batch_length=16, learning_starts=64)
+        .build_algo()
+    )
+    try:
+        result = train_until(algorithm, lambda result: result["updates"] >= 5)
+        assert result["loss/total"] > 0 and result["env_steps"] >= 64
+        assert algorithm.evaluate()["env_runners"]["episode_return_mean"] > 0
+    finally:
+        algorithm.stop()

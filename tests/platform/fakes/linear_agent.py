@@ -27,6 +27,7 @@ class Config(BaseModel):
     batch_size: int = Setting(4, ge=1)
     batch_length: int = Setting(8, ge=2)
     replay_context: int = Setting(1, ge=0, le=1)
+    noise: float = Setting(1e-3, ge=0)
     poison_update: int = Setting(-1, description="From this update on the loss is NaN; -1: never.")
 
 
@@ -109,7 +110,7 @@ class LinearAgent:
             hidden = self._step(hidden, previous[:, t], obs[:, t], batch["is_first"][:, t].bool())
             states.append(hidden)
         features = torch.stack(states, 1)
-        noise = 1e-3 * torch.randn(features.shape, generator=self.generator)
+        noise = self.config.noise * torch.randn(features.shape, generator=self.generator)
         now = torch.cat([features + noise, action], -1)[:, :-1]
         live = 1.0 - batch["is_last"][:, :-1].float()
         obs_loss = (live * (self.net["obs"](now) - obs[:, 1:]).square().mean(-1)).mean()
