@@ -59,13 +59,15 @@ def test_two_learners_over_gloo_equal_one_with_the_joined_batch(tmp_path):
         shared, gathered = take_part(rank=0)
     finally:
         dist.destroy_process_group()
-    assert peer.wait(60) == 0
+    assert peer.wait(120) == 0
 
     alone = LinearAgent(LinearAgent.Config(noise=0.0, batch_size=4), OBS, ACTION, seed=5)
     start = alone.policy_state()
     for step in range(3):
         alone.update(batch(4, seed=step))
     for name, expected in alone.state_dict().items():
+        if name == "generator":  # It drew noise for other numbers of sequences, which weighs nothing here.
+            continue
         torch.testing.assert_close(shared.state_dict()[name], expected, rtol=1e-4, atol=1e-6)
     assert any(not torch.allclose(start[name], value) for name, value in alone.policy_state().items())
     assert torch.equal(gathered, torch.tensor([[0.0] * 3] * 2 + [[1.0] * 3] * 2))
