@@ -311,8 +311,9 @@ class WorldModelAlgorithm(Algorithm):
             state = read_tree(directory / "loop")
             if self.loop is not None:
                 self.loop.load_state_dict(state)
-                if (directory / "rollout.json").is_file():
-                    self.local_runner.load_state_dict(read_tree(directory / "rollout"))
+                rollout = read_tree(directory / "rollout") if (directory / "rollout.json").is_file() else None
+                if rollout is None or not self.local_runner.load_state_dict(rollout):
+                    self.loop.core.break_streams()
             elif self.flow is not None:
                 self.flow.load_state_dict(state, manifest.counters["updates"])
                 self.flow.publish()

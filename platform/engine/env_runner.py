@@ -175,10 +175,12 @@ class WorldModelEnvRunner(EnvRunner):
         """Return what going on needs: environments, policy state and random state."""
         return self._collector().state_dict()
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state_dict``'s state, if it is of as many environments."""
-        if len(state["streams"]) == self.config.num_envs_per_env_runner:
-            self._collector().load_state_dict(state)
+    def load_state_dict(self, state: Mapping[str, Any]) -> bool:
+        """Go on from ``state_dict``'s state and return True, or return False if it is of other environments."""
+        if len(state["streams"]) != self.config.num_envs_per_env_runner:
+            return False
+        self._collector().load_state_dict(state)
+        return True
 
     def process_id(self) -> int:
         """Return the id of the process that this runner runs in."""

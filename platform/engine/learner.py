@@ -115,6 +115,7 @@ class WorldModelLearner(Learner):
             except RayError as error:
                 # The runner that owned it died after it had announced the chunk.
                 lost += 1
+                self.core.break_streams()
                 log.warning("a chunk was lost with the env runner that held it: %s", type(error).__name__)
         metrics = self.core.update(updates) if updates else {}
         published = [ray.put(self.core.policy_state())] if weights and self.rank == 0 else []
@@ -144,6 +145,9 @@ class WorldModelLearner(Learner):
             self.core.load(root / f"learner-{self.rank}")
         else:
             self.core.load_shared([root / f"learner-{rank}" for rank in range(learners)], self.rank, self.world)
+        if self.config.num_env_runners:
+            # The runners did not go back with the replay.
+            self.core.break_streams()
 
     def recover(self, directory: str, learners: int) -> None:
         """Take the place of a learner that died: weights from a checkpoint, experience from the disk if it is there.
@@ -152,6 +156,7 @@ class WorldModelLearner(Learner):
         """
         if len(self.core.replay):
             self.core.load_without_replay(Path(directory) / f"learner-{self.rank % learners}")
+            self.core.break_streams()
         else:
             self.load(directory, learners)
 

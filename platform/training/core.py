@@ -63,6 +63,10 @@ class LearnerCore:
         """Store a chunk of experience; it is copied."""
         self.replay.add(chunk)
 
+    def break_streams(self) -> None:
+        """Let nothing that is added join what is there: steps in between are missing."""
+        self.replay.end_streams()
+
     def update(self, updates: int) -> dict[str, float]:
         """Take ``updates`` optimiser steps and return the means of the metrics that have become readable.
 

@@ -110,10 +110,11 @@ class LocalEngine:
             self.core.load_shared([path / f"learner-{rank}" for rank in range(learners)], 0, 1)
         self.loop.load_state_dict(read_tree(path / "loop"))
         self._rates = Rates()
-        if (path / "rollout.json").is_file():
-            state = read_tree(path / "rollout")
-            if len(state["streams"]) == self.config.num_envs_per_runner:
-                self.collector.load_state_dict(state)
+        rollout = read_tree(path / "rollout") if (path / "rollout.json").is_file() else None
+        if rollout is not None and len(rollout["streams"]) == self.config.num_envs_per_runner:
+            self.collector.load_state_dict(rollout)
+        else:
+            self.core.break_streams()
 
     def evaluate(self, episodes: int, seed: int) -> EvaluationResult:
         """Play ``episodes`` with a copy of the policy, in environments of their own."""

@@ -165,7 +165,10 @@ def test_another_number_of_environments_goes_on_with_fresh_episodes(tmp_path):
         engine.step()
     engine.save(tmp_path / "checkpoint")
     wider = open_engine(config(num_envs_per_runner=3))
+    wider.step()
     wider.restore(tmp_path / "checkpoint")
+    # Its environments are in the middle of episodes that the restored replay knows nothing of.
+    assert all(stream.last is None for stream in wider.core.replay.streams.values())
     assert wider.env_steps == engine.env_steps
     assert wider.step()["updates"] > engine.core.updates
 
