@@ -1,7 +1,8 @@
 """The real agent learns, within a minute: with a wrong gradient or a misaligned action it does not.
 
-The environment shows a cue and hides it again; one step later the action must match it. What the action paid comes one
-row later still. A policy without memory, or one whose actions are recorded a row off, earns 0 on average.
+The environment shows a cue and hides it again. While it is shown the action must differ from it, one step later the
+action must match it. What an action paid comes one row later still. A policy without memory, or one whose actions are
+recorded a row early or late, earns 0 on average.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ SPACE = {"obs": spaces.MultiDiscrete([3, ACTIONS + 1, ACTIONS + 1])}
 class Cues:
     """``ENVS`` copies of an episode of two actions: a cue is shown, then an empty screen, then how it ended.
 
-    The second action earns 1 if it matches the cue and costs 1 otherwise: chance and every constant earn 0. The
-    first has no effect. The last screen shows the cue and the second action.
+    The first action must differ from the cue and the second must match it; each earns 0.5 if right and costs as much
+    if wrong, so that chance and every constant earn 0. Screens show the action before them, the last also the cue.
     """
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         self.cue = self.rng.integers(ACTIONS, size=ENVS)
         self.phase = np.full(ENVS, CUE)
-        self.answer = np.zeros(ENVS, int)
+        self.before = np.full(ENVS, HIDDEN)
 
     def row(self, reward: np.ndarray, first: np.ndarray) -> dict[str, np.ndarray]:
         over = self.phase == OVER
         cue = np.where(self.phase == EMPTY, HIDDEN, self.cue)
         return {
-            "obs": np.stack([self.phase, cue, np.where(over, self.answer, HIDDEN)], -1).astype(np.int32),
+            "obs": np.stack([self.phase, cue, self.before], -1).astype(np.int32),
             "reward": reward.astype(np.float32),
             "is_first": first,
             "is_last": over,
@@ -46,11 +47,12 @@ class Cues:
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rewards and ``is_first``; an episode that is over begins anew, whatever the action."""
-        over, empty = self.phase == OVER, self.phase == EMPTY
-        self.answer = action
+        over = self.phase == OVER
+        right = (action == self.cue) == (self.phase == EMPTY)
         self.phase = (self.phase + 1) % 3
+        self.before = np.where(over, HIDDEN, action)
         self.cue = np.where(over, self.rng.integers(ACTIONS, size=ENVS), self.cue)
-        return np.where(empty, np.where(action == self.cue, 1.0, -1.0), 0.0), over
+        return np.where(over, 0.0, np.where(right, 0.5, -0.5)), over
 
 
 CONFIG = Hyperparameters(
@@ -94,14 +96,15 @@ def mean_return_of_training(seed: int, steps: int = 1200) -> float:
     history: list[dict[str, np.ndarray]] = []
     returns: deque[float] = deque(maxlen=RECENT)
     state = agent.initial_state(ENVS)
-    row = env.row(np.zeros(ENVS), np.ones(ENVS, bool))
+    row, earned = env.row(np.zeros(ENVS), np.ones(ENVS, bool)), np.zeros(ENVS)
     for _ in range(steps):
         seen = as_tensors(row)
         action, state, latents = agent.act({"obs": seen["obs"]}, seen["is_first"], state)
         executed = np.where(row["is_last"], 0, action["action"].numpy())
         history.append(row | {"action": executed} | {f"latent/{k}": v.numpy() for k, v in latents.items()})
         row = env.row(*env.step(executed))
-        returns.extend(row["reward"][row["is_last"]].tolist())
+        earned = np.where(row["is_first"], 0, earned + row["reward"])
+        returns.extend(earned[row["is_last"]].tolist())
         if len(returns) == RECENT and np.mean(returns) >= ENOUGH:
             break
         if len(history) > 32:

@@ -22,6 +22,7 @@ from oneiros.algorithms.nn.distributions import (
     symlog,
     twohot_bins,
     twohot_loss,
+    twohot_losses,
     twohot_mean,
 )
 from oneiros.algorithms.nn.layers import MLP
@@ -175,6 +176,22 @@ def test_a_target_on_a_bin_is_one_hot() -> None:
     bins = twohot_bins(255, CPU)
     certain = torch.full((255, 255), -100.0).fill_diagonal_(100.0)
     torch.testing.assert_close(twohot_loss(certain, bins[bin_of_logit()], bins), torch.zeros(255), atol=1e-4, rtol=0)
+
+
+def test_losses_to_several_targets_are_their_weighted_sum_in_value_and_gradient() -> None:
+    bins = twohot_bins(255, CPU)
+    generator = torch.Generator().manual_seed(4)
+    first = torch.tensor(loss_targets())
+    second = torch.where(torch.arange(len(first)) % 2 == 0, first, first.flip(0))  # the same bins, and others
+    plain = torch.randn(len(first), 255, generator=generator).requires_grad_()
+    fused = plain.detach().clone().requires_grad_()
+    weights = torch.randn(len(first), generator=generator)
+    expected = 1.0 * twohot_loss(plain, first, bins) + 0.7 * twohot_loss(plain, second, bins)
+    found = twohot_losses(fused, (first, second), (1.0, 0.7), bins)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    (expected * weights).sum().backward()
+    (found * weights).sum().backward()
+    torch.testing.assert_close(fused.grad, plain.grad, rtol=1e-4, atol=1e-6)
 
 
 # ---- categorical latents ---------------------------------------------------------------------------------------------
