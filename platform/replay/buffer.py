@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from oneiros.platform.replay import snapshot
 from oneiros.platform.replay.blocks import Array, columns_of, is_full
-from oneiros.platform.replay.chunks import VALID, Chunk, ReplayMismatch, Schema, create_chunk
+from oneiros.platform.replay.chunks import Chunk, ReplayMismatch, Schema, create_chunk
 from oneiros.platform.replay.directory import Directory, mappable_chunks
 from oneiros.platform.replay.rows import LATENT, checked_latents, checked_rows, row_bytes
 from oneiros.platform.replay.selectors import Mixture, OnlineQueue, Prioritised, Recency, Selector, Uniform
@@ -370,44 +370,9 @@ class Replay:
                 drawn = self.selector.draw(self.windows, size - len(starts), self.generator)
                 starts.extend(drawn.tolist())
             for index, start in enumerate(starts):
-                self._gather(out, index, self.chunks[start >> SHIFT], start & OFFSET_MASK)
+                gather(self.schema, self.context, out, index, self.chunks[start >> SHIFT], start & OFFSET_MASK)
             self.counters["sampled"] += size
         return out
-
-    def _gather(self, out: Batch, index: int, chunk: Chunk, offset: int) -> None:
-        self._gather_latents(out, index, chunk, offset)
-        ids, done = out["row_id"][index], 0
-        while True:
-            count = min(self.window - done, chunk.size - offset)
-            source, target = slice(offset, offset + count), slice(done, done + count)
-            columns = chunk.rows.columns
-            for name, _, _ in self.schema.rows:
-                out[name][index, target] = columns[name][source]
-            base = row_id(chunk.id, offset)
-            ids[target] = np.arange(base, base + count)
-            done += count
-            if done == self.window:
-                return
-            assert chunk.next is not None
-            chunk, offset = chunk.next, 0
-
-    def _gather_latents(self, out: Batch, index: int, chunk: Chunk, offset: int) -> None:
-        if not self.schema.latents or not self.context:
-            return
-        valid, done = True, 0
-        while done < self.context:
-            assert chunk.latents is not None
-            columns, stride = chunk.latents.columns, chunk.stride
-            count = min(self.context - done, chunk.size - offset)
-            slots = slice(offset // stride, offset // stride + count)
-            for name, _, _ in self.schema.latents:
-                out[name][index, done : done + count] = columns[name][slots]
-            valid = valid and bool(columns[VALID][slots].all())
-            done += count
-            if done < self.context:
-                assert chunk.next is not None
-                chunk, offset = chunk.next, 0
-        out["latent_valid"][index] = valid
 
     # ------------------------------------------------------------------------------------------------- learnt things
 
