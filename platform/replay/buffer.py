@@ -21,6 +21,7 @@ from oneiros.platform.replay import snapshot
 from oneiros.platform.replay.blocks import Array, columns_of, is_full
 from oneiros.platform.replay.chunks import Chunk, ReplayMismatch, Schema, create_chunk
 from oneiros.platform.replay.directory import Directory, mappable_chunks
+from oneiros.platform.replay.gather import gather
 from oneiros.platform.replay.rows import LATENT, checked_latents, checked_rows, row_bytes
 from oneiros.platform.replay.selectors import Mixture, OnlineQueue, Prioritised, Recency, Selector, Uniform
 from oneiros.platform.replay.windows import OFFSET_MASK, SHIFT, Ids, Span, Windows, row_id
