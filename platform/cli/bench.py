@@ -240,10 +240,13 @@ def bench(
 
     With --against rllib, complete updates beside those of RLlib's own DreamerV3: as many parameters, the same batch.
     """
-    if context.invoked_subcommand is not None:
-        return
     from oneiros.platform.config import ConfigError
 
+    if (command := context.invoked_subcommand) is not None:
+        for name in context.params:
+            if getattr(context.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT":
+                raise ConfigError(f"--{name} before {command!r} is for --against; options of {command!r} follow it.")
+        return
     if against is None:
         raise ConfigError("bench measures one of update, act, replay, train and growth; or give --against rllib.")
     if against != "rllib":

@@ -30,6 +30,8 @@ import pytest
         (("growth", "envs", "many"), "whole numbers"),
         ((), "--against rllib"),
         (("--against", "dopamine"), "it must be rllib"),
+        (("--against", "rllib", "act"), "--against before 'act'"),
+        (("--threads", "2", "act"), "options of 'act' follow it"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -1,0 +1,143 @@
+"""Measure the speed of this machine as the README reports it: one ``oneiros bench`` a process, one JSON file each.
+
+    python tests/benchmarks/speed.py [--only WORD] [--busy]     measure; results/speed-*.json
+    python tests/benchmarks/speed.py --table                    what is measured already, as a Markdown table
+
+Others must leave the machine alone meanwhile: it waits until they do, unless ``--busy`` is given. What was compiled for
+one measurement is thrown away before the next, except where a warm start is what is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+ONEIROS = Path(sys.executable).parent / "oneiros"
+QUIET = 0.5
+"""Load average under which a machine counts as quiet."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One command; ``warm`` runs it twice and keeps what the second says, which finds everything compiled."""
+
+    name: str
+    words: str
+    warm: bool = False
+
+
+CPU = [
+    Measurement(
+        f"update-{size}-{mode}{'-' + precision if precision != 'auto' else ''}{'-warm' if warm else ''}",
+        f"update --size {size} --compile {compile} --precision {precision} --updates {updates}",
+        warm,
+    )
+    for size, updates in (("1m", 30), ("12m", 10))
+    for precision in ("auto", "float32")
+    for mode, compile, warm in (("eager", "off", False), ("compiled", "on", False), ("compiled", "on", True))
+    if precision == "auto" or not warm
+] + [
+    Measurement("update-1m-image", "update --size 1m --obs image --compile off --updates 5"),
+    Measurement("against-rllib", "--against rllib --compile on --updates 15"),
+    Measurement("act-1m", "act --size 1m --envs 8"),
+    Measurement("act-1m-image", "act --size 1m --envs 8 --obs image"),
+    Measurement("replay-image-12m", "replay --obs image --size 12m --threads 1"),
+    Measurement("replay-state-1m", "replay --obs state --size 1m --threads 1 --rows 100000"),
+    Measurement("train-1m", "train --size 1m --train-ratio 32 --seconds 30 --set hyper.compile=off"),
+    *(
+        Measurement(f"growth-{axis}", f"growth {axis} --compile off")
+        for axis in ("batch_size", "batch_length", "imagination_length", "size", "envs", "replay_rows")
+    ),
+]
+CUDA = [
+    Measurement(f"update-{size}-image-cuda", f"update --size {size} --obs image --device cuda --updates 50")
+    for size in ("1m", "12m", "50m", "200m")
+]
+
+
+def measure(measurement: Measurement, busy: bool) -> None:
+    """Run the command in a process of its own and keep what it wrote."""
+    while not busy and os.getloadavg()[0] > QUIET:
+        time.sleep(5)
+    file = RESULTS / f"speed-{measurement.name}.json"
+    with tempfile.TemporaryDirectory() as cache:
+        for turn in range(2 if measurement.warm else 1):
+            print(f"{measurement.name}{' (again)' if turn else ''}: oneiros bench {measurement.words}", flush=True)
+            subprocess.run(
+                [ONEIROS, "bench", *measurement.words.split(), "--json", file],
+                env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache},
+                check=True,
+            )
+    figures = json.loads(file.read_text())
+    file.write_text(json.dumps({"command": f"oneiros bench {measurement.words}", **figures}, indent=2) + "\n")
+
+
+def table() -> str:
+    """The results that there are, in Markdown; medians, with the smallest and the largest."""
+    lines = ["| measured | median (smallest to largest) | beside it |", "|---|---|---|"]
+    for file in sorted(RESULTS.glob("speed-*.json")):
+        figures = json.loads(file.read_text())
+        if "points" in figures:
+            steps = ", ".join(f"{p['value']}: {_seconds(p['median_s'])}" for p in figures["points"])
+            lines.append(f"| `{figures['command']}` | {steps} | {figures['bound']} |")
+        elif "speedup" in figures:
+            ours, theirs = (_spread(figures[who]) for who in ("oneiros", "rllib"))
+            lines.append(f"| `{figures['command']}` | {ours}; RLlib {theirs} | {figures['speedup']:.1f} times |")
+        elif "env_steps_per_s" in figures:
+            rates = f"{figures['env_steps_per_s']:.0f} env steps/s, {figures['updates_per_s']:.1f} updates/s"
+            lines.append(f"| `{figures['command']}` | {rates} | |")
+        else:
+            lines.append(f"| `{figures['command']}` | {_spread(figures)} | {_beside(figures)} |")
+    return "\n".join(lines)
+
+
+def _beside(figures: dict[str, Any]) -> str:
+    parts = []
+    if "startup_s" in figures:
+        parts.append(f"start-up {figures['startup_s']:.1f} s")
+    if "share_of_ceiling" in figures:
+        parts.append(f"{figures['share_of_ceiling']:.0%} of the matrix ceiling")
+    if "without_inference" in figures:
+        parts.append(f"{_seconds(figures['without_inference']['median_s'])} without inference")
+    if "insert_rows_per_s" in figures:
+        parts.append(f"{figures['insert_rows_per_s']:,.0f} rows/s inserted")
+    return ", ".join(parts)
+
+
+def _spread(figures: dict[str, Any]) -> str:
+    low, high = _seconds(figures["min_s"]), _seconds(figures["max_s"])
+    return f"{_seconds(figures['median_s'])} ({low} to {high})"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3g} s" if value >= 0.1 else f"{1e3 * value:.3g} ms" if value >= 1e-3 else f"{1e6 * value:.3g} µs"
+
+
+def main() -> None:
+    """Measure, or print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="measurements whose names contain this")
+    parser.add_argument("--cuda", action="store_true", help="those for a GPU, instead of those for the CPU")
+    parser.add_argument("--busy", action="store_true", help="do not wait for a quiet machine")
+    parser.add_argument("--table", action="store_true", help="print what is measured already")
+    arguments = parser.parse_args()
+    if arguments.table:
+        print(table())
+        return
+    RESULTS.mkdir(exist_ok=True)
+    for measurement in CUDA if arguments.cuda else CPU:
+        if arguments.only in measurement.name:
+            measure(measurement, arguments.busy)
+
+
+if __name__ == "__main__":
+    main()
