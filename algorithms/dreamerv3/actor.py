@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,6 +52,17 @@ class ActionLayout:
         self.discrete_width = sum(self.classes)
         self.continuous_width = sum(self.continuous.values())
         self.width = self.discrete_width + self.continuous_width
+
+    def check_mask(self, space: spaces.Space[Any] | None) -> None:
+        """Raise ``UnsupportedSpace`` if there is a mask and it is not one entry a choice of one discrete action."""
+        if space is None:
+            return
+        width = int(np.prod(space.shape or (1,)))
+        if self.classes != [width] or self.continuous:
+            raise UnsupportedSpace(
+                f"'{ACTION_MASK}' has {width} entries, which do not fit the action {dict(self.space)}; there may be "
+                "masks of one Discrete action only, one entry a choice."
+            )
 
     def flatten(self, action: Mapping[str, Tensor]) -> Tensor:
         """Replay's actions ``(N, ...)`` a key, as flat float32 vectors ``(N, A)``."""

@@ -57,6 +57,7 @@ class DreamerV3:
     ):
         self.config, self.role, self.device = config, role, torch.device(device)
         self.obs_space, self.action_space = dict(obs_space), dict(action_space)
+        self.check_spaces(obs_space, action_space)
         self.layout = ActionLayout(action_space)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -123,9 +124,10 @@ class DreamerV3:
     @classmethod
     def check_spaces(cls, obs_space: SpaceDict, action_space: SpaceDict) -> None:
         """Raise ``UnsupportedSpace`` for spaces that it cannot serve, without building anything."""
-        ActionLayout(action_space)
+        layout = ActionLayout(action_space)
         for key, space in obs_space.items():
             check_observation(key, space)
+        layout.check_mask(obs_space.get(ACTION_MASK))
 
     # ---- acting ------------------------------------------------------------------------------------------------------
 
@@ -395,6 +397,9 @@ class DreamerV3:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore ``state_dict``'s tensors in place; raises ``ValueError`` naming the first that does not fit."""
         named = self._named()
+        for name in ("updates", "generator/update", "generator/act"):
+            if name not in state:
+                raise ValueError(f"The checkpoint has no '{name}', so it is not one of DreamerV3's.")
         for name, tensor in named.items():
             if name not in state:
                 raise ValueError(f"The checkpoint has no '{name}', so it is of another model.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,3 +130,10 @@ def test_a_mask_is_learned_and_predicted_but_not_decoded(make_agent: Make, make_
     )
     assert torch.equal(agent.model.predict(latents)["action_mask"][:, -1], torch.tensor([[1.0, 0.0, 1.0]] * 3))
     assert torch.isfinite(agent.report(batch)["openloop/obs/imagined"])
+
+
+@pytest.mark.parametrize("action", [spaces.MultiDiscrete([2, 3]), spaces.MultiDiscrete([5, 5]), spaces.Discrete(4)])
+def test_a_mask_that_fits_no_single_choice_is_refused(action: spaces.Space[Any]) -> None:
+    obs = {"obs": spaces.Box(-1, 1, (3,)), "action_mask": spaces.MultiBinary(5)}
+    with pytest.raises(UnsupportedSpace, match="'action_mask' has 5 entries"):
+        DreamerV3.check_spaces(obs, {"action": action})
