@@ -2,7 +2,8 @@
 
     python tests/benchmarks/plot.py cartpole pendulum catch memory
 
-writes ``tests/benchmarks/results/learning-curves.png``: a panel a task, a line a seed, dotted the given references.
+writes ``tests/benchmarks/results/learning-curves.png``: a panel a task; a line a seed (mean of
+the last 20 training episodes), dots its evaluations, dotted lines the given references.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ def main(names: list[str]) -> None:
         result = json.loads((RESULTS / f"{name}.json").read_text())
         for run in result["runs"]:
             steps = [p["env_steps"] / 1000 for p in run["curve"]]
-            axis.plot(steps, [p["return"] for p in run["curve"]], label=f"seed {run['seed']}", linewidth=1.4)
+            (line,) = axis.plot(steps, [p["return"] for p in run["curve"]], label=f"seed {run['seed']}", linewidth=1.4)
+            points = run["evaluations"]
+            at = [p["env_steps"] / 1000 for p in points]
+            axis.plot(at, [p["return"] for p in points], "o", markersize=3.5, color=line.get_color())
         for label, value in result.get("references", {}).items():
             axis.axhline(value, linestyle=":", color="grey", linewidth=1)
             axis.annotate(label, (0, value), fontsize=7, color="grey", va="bottom")

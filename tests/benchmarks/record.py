@@ -46,6 +46,15 @@ def curve_of(run: Path) -> list[dict[str, float]]:
     ]
 
 
+def evaluations_of(run: Path) -> list[dict[str, float]]:
+    """The evaluations made during training, and the final one."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    made = {r["env_steps"]: r["evaluation/return_mean"] for r in rows if "evaluation/return_mean" in r and len(r) < 10}
+    final = json.loads((run / "evaluation.json").read_text())
+    made[final["env_steps"]] = final["return_mean"]
+    return [{"env_steps": steps, "return": round(value, 3)} for steps, value in made.items()]
+
+
 def record(run: Path) -> dict[str, Any]:
     """Everything worth keeping of one finished run."""
     provenance = json.loads((run / "provenance.json").read_text())
@@ -60,6 +69,7 @@ def record(run: Path) -> dict[str, Any]:
         "evaluation": {k: evaluation[k] for k in ("episodes", "return_mean", "return_std", "length_mean")},
         "wall_seconds": curve[-1]["seconds"] if curve else None,
         "curve": curve,
+        "evaluations": evaluations_of(run),
         "commit": provenance["git"]["oneiros"]["commit"],
         "machine": machine,
         "versions": provenance["versions"],
