@@ -63,7 +63,7 @@ def test_an_interrupted_run_is_resumed_and_evaluated(tiny, tmp_path, number, cod
     figures = json.loads((tmp_path / "out.json").read_text())
     assert figures["env_steps"] >= reached + 300 and figures["evaluation"]["episodes"] == 2
     steps = [row["env_steps"] for row in read_metrics(metrics)]
-    assert steps == sorted(steps) and steps[0] < reached < steps[-1]
+    assert steps == sorted(steps) and steps[0] <= reached < steps[-1]
 
 
 @pytest.mark.timeout(120)
