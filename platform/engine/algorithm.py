@@ -55,6 +55,10 @@ RLLIB_NAMES = {
 """What RLlib and Tune users look for under ``env_runners``, and our name of it."""
 
 
+STOP_SECONDS = 10.0
+"""How long env runners may take to close their environments."""
+
+
 class WorldModelAlgorithm(Algorithm):
     """Any ``oneiros.algorithms.contract.Agent`` as an RLlib algorithm.
 
@@ -129,6 +133,9 @@ class WorldModelAlgorithm(Algorithm):
         """See ``stop``; RLlib calls this."""
         if hasattr(self, "calls"):
             self.calls.close()
+        for group in (getattr(self, "env_runner_group", None), getattr(self, "eval_env_runner_group", None)):
+            if group is not None:
+                _end_runners(group)
         super().cleanup()
 
     # ---- training ----------------------------------------------------------------------------------------------------
@@ -406,6 +413,14 @@ class WorldModelAlgorithm(Algorithm):
             getattr(self.config, f"callbacks_{name}"),
             kwargs={"algorithm": self, "metrics_logger": self.metrics, **kwargs},
         )
+
+
+def _end_runners(group: EnvRunnerGroup) -> None:
+    """Let env runners close their environments, then end them: RLlib alone would wait for ever for one that hangs."""
+    group.foreach_env_runner(
+        "stop", healthy_only=False, local_env_runner=False, timeout_seconds=STOP_SECONDS, mark_healthy=False
+    )
+    group._worker_manager.clear()
 
 
 class DreamerV3(WorldModelAlgorithm):

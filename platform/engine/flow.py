@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 ANNOUNCE = "announce"
 SLICE_SECONDS = 0.2
 """How long one call to the learners should take: short enough that new weights and checkpoints do not wait."""
+POLL_SECONDS = 0.005
+"""How long the driver waits for news before it looks at the other side."""
 CALLS_IN_FLIGHT = 2
 """One call runs while the next one waits at the learner, so that it never waits for the driver."""
 
@@ -85,13 +87,21 @@ class Flow:
 
         Raises what a learner raised, such as ``TrainingDiverged``; the run can be saved all the same.
         """
-        until = time.perf_counter() + seconds
-        while True:
-            self._take_chunks(self._fetch(0.005))
-            self._take_results(self._answers(self.learners.finished))
+        now = time.perf_counter()
+        until = now + seconds
+        while now < until:
+            begun = now
+            chunks = self._fetch(POLL_SECONDS)
+            self._take_chunks(chunks)
+            answers = self._answers(self.learners.finished)
+            self._take_results(answers)
             self._feed_learners()
-            if time.perf_counter() >= until:
-                return
+            now = time.perf_counter()
+            if not chunks and not answers and now - begun < POLL_SECONDS:
+                # With no runner asked for anything, fetching returns at once; a loop that spins would keep Python's
+                # lock from a learner that lives in this process.
+                time.sleep(POLL_SECONDS - (now - begun))
+                now = time.perf_counter()
 
     def drain(self) -> None:
         """Hand over the chunks that have arrived, and wait for the learners' calls in flight."""
@@ -176,8 +186,7 @@ class Flow:
     def _fetch(self, timeout: float) -> list[Announcement]:
         """Fetch announced chunks; ask for more unless the learners lag."""
         if self.backlog > self.bound:
-            # A runner that is asked for nothing is not silent.
-            self._heard.clear()
+            self._excuse_idle_runners()
             answers: Any = self.runners.fetch_ready_async_reqs(tags=ANNOUNCE, timeout_seconds=timeout)
         else:
             answers = self.runners.foreach_env_runner_async_fetch_ready(
@@ -193,6 +202,14 @@ class Flow:
             )
         announced: list[Announcement] = [answer for _, answer in answers]
         return sorted(announced, key=lambda answer: answer.born)
+
+    def _excuse_idle_runners(self) -> None:
+        """A runner that is asked for nothing is not silent; one that still owes an answer is."""
+        states = self.runners._worker_manager._remote_actor_states
+        now = time.monotonic()
+        for runner in self.runners.healthy_env_runner_ids():
+            if not states[runner].get_num_in_flight_requests(ANNOUNCE):
+                self._heard[runner] = now
 
     def _take_chunks(self, chunks: list[Announcement]) -> None:
         for chunk in chunks:

@@ -83,7 +83,8 @@ def test_collection_waits_for_a_learner_that_lags(learner_in_driver):
     flow.drain()
     real_submit, flow._submit = flow._submit, lambda *args, **kwargs: None
     try:
-        for _ in range(30):
+        end = time.monotonic() + 60
+        while (flow.backlog <= flow.bound or flow.runners.num_in_flight_async_reqs()) and time.monotonic() < end:
             flow._take_chunks(flow._fetch(0.05))
         lagging = flow.env_steps
         for _ in range(10):
@@ -100,23 +101,21 @@ def test_a_killed_runner_comes_back_and_is_counted(learner_in_driver):
     before = learner_in_driver.train()
     victim = process_ids(learner_in_driver)[1]
     os.kill(victim, signal.SIGKILL)
-    longest, end = 0.0, time.monotonic() + 90
+    end = time.monotonic() + 90
     while learner_in_driver.newest_metrics["faults/env_runner_restarts"] == 0 and time.monotonic() < end:
-        started = time.monotonic()
         learner_in_driver.train()
-        longest = max(longest, time.monotonic() - started)
     result = train_until(
         learner_in_driver,
         lambda result: (
             len(learner_in_driver.env_runner_group.healthy_env_runner_ids()) == 2
             and result["updates"] > before["updates"] + 50
+            # What was owed while only one runner collected is paid back.
+            and result["train_ratio"] == pytest.approx(8, rel=0.25)
         ),
     )
     assert result["faults/env_runner_restarts"] >= 1
     assert victim not in process_ids(learner_in_driver).values()
     assert result["env_steps"] > before["env_steps"]
-    # Its new process goes on delivering, and the replay never joins its episode with the one that broke off.
-    assert result["train_ratio"] == pytest.approx(8, rel=0.25)
 
 
 def test_evaluation_and_checkpoints_work_while_runners_run(learner_in_driver, tmp_path):
@@ -229,6 +228,17 @@ def test_a_runner_whose_environment_hangs_is_started_again(cluster, tmp_path):
         assert pids != set(process_ids(algorithm).values())
     finally:
         algorithm.stop()
+
+
+def test_stopping_does_not_wait_for_an_environment_that_hangs(cluster, tmp_path):
+    flag = tmp_path / "hang"
+    algorithm = config().environment(HangingEnv, env_config={"flag": str(flag)}).build_algo()
+    train_until(algorithm, lambda result: result["env_steps"] > 0)
+    flag.touch()
+    train_until(algorithm, lambda result: not flag.exists())
+    start = time.monotonic()
+    algorithm.stop()
+    assert time.monotonic() - start < 60
 
 
 def test_dreamer_trains_from_one_line(cluster):
