@@ -71,7 +71,7 @@ class Drive:
         self.interruption = interruption
         self.say = say
         self.checkpoint: Path | None = None
-        self.faults = {"failed_saves": 0, "failed_evaluations": 0, "failed_videos": 0}
+        self.faults = {"failed_saves": 0, "failed_evaluations": 0, "failed_videos": 0, "failed_exports": 0}
         self._checkpoints = run.store(config.checkpoint.keep)
         self._known: dict[str, float] = {}
         self._started = time.monotonic()
@@ -113,6 +113,8 @@ class Drive:
             self.tracker.artifact(self.run_directory.evaluation_file)
             if config.tracking.videos_every_env_steps is not None:
                 self._surviving("failed_videos", self._film_episode)
+        if reason != "interrupted" and self.tracker.uri is not None and config.tracking.model is not None:
+            self._surviving("failed_exports", lambda: self._export(evaluation))
         return Outcome(reason, engine.env_steps, time.monotonic() - self._started, self.checkpoint, evaluation)
 
     def _finished(self) -> str | None:
@@ -174,6 +176,17 @@ class Drive:
         )
         if result.frames is not None:
             self.tracker.video("episode", result.frames, manifest.env_steps)
+
+    def _export(self, evaluation: EvaluationResult | None) -> None:
+        """Export the policy for MLflow, with the return by which versions of it are compared."""
+        from oneiros.platform.export import export_policy
+
+        config, run = self.config, self.run_directory
+        checkpoint = run.find_checkpoint(config.tracking.model or "latest")
+        manifest = export_policy(checkpoint, run.policy, env=config.env, env_options=config.env_options)
+        # An evaluation is of the newest weights, which the best checkpoint need not have.
+        evaluated = evaluation is not None and checkpoint == self.checkpoint
+        self.tracker.policy(run.policy, evaluation.return_mean if evaluated and evaluation else manifest.score)
 
     def _surviving(self, fault: str, action: Callable[[], object], kind: type[Exception] = Exception) -> bool:
         """Do what a run can do without: a failure is counted, logged the first time, and survived."""

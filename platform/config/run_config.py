@@ -94,6 +94,10 @@ class TrackingConfig(Section):
     tags: dict[str, str] = Field(default={}, description="MLflow tags.")
     every_seconds: Real = Field(default=5.0, gt=0, description="Seconds between two records of the metrics.")
     system_metrics: bool = Field(default=True, description="Record use of processor, memory, disk and GPU.")
+    model: Literal["latest", "best"] | None = Field(
+        default="latest",
+        description="Checkpoint whose policy is logged at the end as a registered MLflow model; null: none.",
+    )
     videos_every_env_steps: Count | None = Field(
         default=None,
         ge=1,

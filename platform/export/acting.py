@@ -96,7 +96,7 @@ class ExportedPolicy:
         return {leaf.key: np.asarray(value_at(executed, leaf)) for leaf in self.actions.leaves}, following
 
     def _tensor(self, array: Array) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+        return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(self._device)
 
 
 def load(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 METRICS_A_BATCH = 1000
 PARAMS_A_BATCH = 100
 LONGEST_PARAM = 6000
+NO_REGISTRY = ("FEATURE_DISABLED", "ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED", "PERMISSION_DENIED", "BAD_REQUEST")
+log = logging.getLogger(__name__)
 # MLflow's page shows an experiment of this kind as trainings, with their curves, rather than as traces of chats.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 _ALLOWED = frozenset("_-. :/")
@@ -85,6 +87,23 @@ class MlflowRun:
         else:
             client.log_artifact(sent.run_id, str(path), folder or None)
 
+    def log_policy(self, folder: Path, score: float | None) -> None:
+        """Log a policy folder as a model of the run, and register it; a store without a registry keeps the model."""
+        from mlflow.exceptions import MlflowException
+        from oneiros.platform.export.mlflow_model import log_model, register, registered_name
+
+        client, sent = self._connected()
+        logged = log_model(client, sent.run_id, folder)
+        name = registered_name(self.config.tracking.experiment, self.config.env, self.config.agent)
+        try:
+            version = register(client, logged, name, score)
+        except MlflowException as error:
+            if error.error_code not in NO_REGISTRY:
+                raise
+            log.warning("MLflow at %s does not register the model %s: %s", self.uri, logged.model_id, error)
+        else:
+            self.set_tags({"oneiros.model": f"models:/{name}/{version}"})
+
     def log_rows(self, rows: list[dict[str, Any]]) -> None:
         """Send rows of ``metrics.jsonl`` in as few requests as MLflow allows."""
         client, sent = self._connected()
@@ -109,10 +128,11 @@ class MlflowRun:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         from mlflow import MlflowClient
 
         # They tell of every table made and, with a traceback, of every failed attempt; the sender speaks for them.
-        for chatty in ("alembic", "mlflow.store.db.utils"):
+        for chatty in ("alembic", "mlflow.store.db.utils", "mlflow.pyfunc"):
             logging.getLogger(chatty).setLevel(logging.CRITICAL)
         if not self.uri.startswith("sqlite:///"):
             return MlflowClient(self.uri)

@@ -24,7 +24,7 @@ class RunDirectory:
     """One run's folder.
 
     ``config.yaml`` (the effective configuration), ``provenance.json``, ``metrics.jsonl``, ``evaluation.json``,
-    ``checkpoints/``, ``replay/``, ``media/`` (videos and images), ``outbox.jsonl`` and ``mlflow.json`` (what MLflow
+    ``checkpoints/``, ``replay/``, ``policy/`` (the last one, exported), ``media/`` (videos and images), ``outbox.jsonl`` and ``mlflow.json`` (what MLflow
     is still to be told, and what it was).
     """
 
@@ -36,6 +36,7 @@ class RunDirectory:
         self.evaluation_file = path / "evaluation.json"
         self.checkpoints = path / "checkpoints"
         self.replay = path / "replay"
+        self.policy = path / "policy"
         self.media = path / "media"
         self.outbox_file = path / "outbox.jsonl"
         self.mlflow_file = path / "mlflow.json"

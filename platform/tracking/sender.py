@@ -35,6 +35,10 @@ class Outbox:
         """Ask for the file, or the folder's content, to be stored under ``folder``."""
         self.lines.append(json.dumps({"artifact": str(path.resolve()), "folder": folder}))
 
+    def policy(self, folder: Path, score: float | None) -> None:
+        """Ask for a policy folder to be logged as a model and registered."""
+        self.lines.append(json.dumps({"policy": str(folder.resolve()), "score": score}))
+
     def tags(self, tags: Mapping[str, str]) -> None:
         """Ask for ``tags`` to be set."""
         self.lines.append(json.dumps({"tags": dict(tags)}))
@@ -122,6 +126,11 @@ class Sender:
             entry = _parse(text)
             if entry is not None and "tags" in entry:
                 self._try(lambda entry=entry: self.run.set_tags(entry["tags"]), "tags")
+            elif entry is not None and "policy" in entry:
+                if Path(entry["policy"]).exists():
+                    self._try(
+                        lambda entry=entry: self.run.log_policy(Path(entry["policy"]), entry["score"]), entry["policy"]
+                    )
             elif entry is not None and Path(entry["artifact"]).exists():
                 self._try(
                     lambda entry=entry: self.run.upload(Path(entry["artifact"]), entry["folder"]), entry["artifact"]

@@ -75,6 +75,12 @@ class Tracker:
             with self._surviving_a_full_disk():
                 self._outbox.artifact(path, folder)
 
+    def policy(self, folder: Path, score: float | None = None) -> None:
+        """Have a policy folder logged as a model of the MLflow run, and registered."""
+        if self._sender is not None:
+            with self._surviving_a_full_disk():
+                self._outbox.policy(folder, score)
+
     def tags(self, tags: Mapping[str, str]) -> None:
         """Set tags on the MLflow run."""
         if self._sender is not None:
