@@ -10,7 +10,12 @@ One **row** of experience holds everything that is known about time ``t`` of one
   environment terminated, not because time ran out,
 - the action keys (``"action"``, or ``"action/<key>"`` for a Dict space): what was executed *after* seeing the
   observation; zeros on a row with ``is_last``,
-- ``latent/<key>``: what the agent asked to be kept with the step (``Agent.latent_fields``).
+- ``latent/<key>``: what the agent asked to be kept with the step (``Agent.latent_fields``),
+- ``training/<key>``: what only training may read, such as hidden goals. Rows have it; ``Policy.act`` never gets it, and
+  an agent class is told of it in its ``obs_space`` only if it says ``READS_TRAINING_ONLY = True``.
+
+An environment of several agents is one environment of **joint rows**: ``agent/<name>/<key>`` is what one of them
+sees, ``training/<name>/<key>`` what only training may know of it, ``action/<name>`` what it did.
 """
 
 from __future__ import annotations
@@ -21,11 +26,14 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from gymnasium import spaces
-from torch import Tensor
+from torch import Tensor, nn
 
 SpaceDict = Mapping[str, spaces.Space[Any]]
 """Flat: keys are paths (``"camera/left"``), values are Box, Discrete, MultiDiscrete or MultiBinary. Box actions are
 normalised to [-1, 1] before an agent sees them."""
+
+TRAINING_ONLY = "training/"
+"""How the keys begin that acting code is never given."""
 
 Tensors = dict[str, Tensor]
 Mode = Literal["train", "eval"]
@@ -66,6 +74,19 @@ class Policy(Protocol):
 
     def load_policy_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the weights that ``Agent.policy_state`` returned, from this or another process."""
+
+
+@runtime_checkable
+class ExplicitPolicy(Policy, Protocol):
+    """A policy that can also say its step without random generators, so that it can be exported as a graph."""
+
+    def step_module(self) -> tuple[nn.Module, Mapping[str, Field]]:
+        """Return a module that acts as ``act`` does, with noise as an input, and the fields of that noise.
+
+        ``module(obs, is_first, state, noise, explore)`` returns the action and the next state. ``explore`` ``(N,)``
+        bool is true where the action is sampled. A noise key begins with its distribution: ``uniform/`` on [0, 1) or
+        ``normal/``.
+        """
 
 
 @runtime_checkable

@@ -19,7 +19,9 @@ from oneiros.algorithms.dreamerv3.encoder_decoder import check_observation
 from oneiros.algorithms.dreamerv3.openloop import open_loop
 from oneiros.algorithms.dreamerv3.returns import ReturnScale, lambda_return
 from oneiros.algorithms.dreamerv3.rssm import Latents
+from oneiros.algorithms.dreamerv3.step import PolicyStep
 from oneiros.algorithms.dreamerv3.world_model import WorldModel
+from oneiros.algorithms.nn.allocator import keep_freed_memory
 from oneiros.algorithms.nn.capture import Captured
 from oneiros.algorithms.nn.distributions import twohot_losses, twohot_mean
 from oneiros.algorithms.nn.laprop import LaProp
@@ -81,6 +83,8 @@ class DreamerV3:
             self.weights = Weights(policy, torch.float32, trained=False)
             self.policy_size = self.weights.flat.numel()
             return
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.dtype = choose_precision(config.precision, self.device)
         # Small recurrent steps gain nothing from bfloat16 on a CPU: the products are too small to pay for the casts.
         small = self.device.type == "cpu" and rssm.deter <= 1024
@@ -159,6 +163,11 @@ class DreamerV3:
         latents = {"deter": deter.to(torch.float16), "stoch": rssm.pack(stoch)}
         return action, state, latents
 
+    def step_module(self) -> tuple[nn.Module, Mapping[str, Field]]:
+        """See ``contract.ExplicitPolicy``."""
+        step = PolicyStep(self.model.encoder, self.model.rssm, self.actor, self.layout)
+        return step, step.fields()
+
     # ---- learning ----------------------------------------------------------------------------------------------------
 
     def update(self, batch: Mapping[str, Tensor]) -> tuple[Tensors, Tensors]:
@@ -224,7 +233,7 @@ class DreamerV3:
         """The whole loss ``()``, the refreshed latents ``(B, T, ...)`` and metrics."""
         c, rssm = self.config, self.model.rssm
         T, B = rows["is_first"].shape
-        N, H = T * B, c.imagination_length
+        N = T * B
         obs = {k: rows[k] for k in self.obs_space}
 
         # World model
@@ -239,7 +248,8 @@ class DreamerV3:
         K = min(c.imagination_starts or T, T)
         imagined, actions = self.imagine(feat[(T - K) * B :].detach())
         reward, cont, slow_value, masks = self.imagined_heads(imagined)
-        value_logits, value = self.values(imagined)
+        value_logits, value = self.values(imagined[:-1])
+        value = torch.cat([value, self.value(imagined[-1])[None]])
 
         # Actor and critic
         returns = lambda_return(reward, torch.zeros_like(cont), 1 - cont, value, 1.0, c.lam)
@@ -249,9 +259,7 @@ class DreamerV3:
         advantage = ((returns - value[:-1]) / scale).flatten()
         flat = imagined[:-1].flatten(0, 1)
         losses["policy"], entropy = self.actor_loss(flat, actions.flatten(0, 1), advantage, weight, masks)
-        losses["value"] = self.critic_loss(
-            value_logits[: H * K * B], returns.flatten(), slow_value[:-1].flatten(), weight
-        )
+        losses["value"] = self.critic_loss(value_logits, returns.flatten(), slow_value[:-1].flatten(), weight)
 
         # Replay critic: fixed discount and recorded ends, bootstrapped from the first imagined return
         replayed = feat[(T - K) * B :] if c.replay_value_gradient else feat[(T - K) * B :].detach()
@@ -325,8 +333,13 @@ class DreamerV3:
 
     def values(self, feat: Tensor) -> tuple[Tensor, Tensor]:
         """Critic logits ``(H * M, bins)`` with gradient, and values ``(H, M)`` without, of ``(H, M, F)``."""
-        logits = self.critic(feat.flatten(0, 1)).float()
+        logits = self.critic(feat.flatten(0, 1))
         return logits, twohot_mean(logits.detach(), self.model.bins).view(feat.shape[:2])
+
+    @torch.no_grad()
+    def value(self, feat: Tensor) -> Tensor:
+        """The critic's value ``(M,)`` of ``(M, F)``."""
+        return twohot_mean(self.critic(feat), self.model.bins)
 
     def actor_loss(
         self, feat: Tensor, action: Tensor, advantage: Tensor, weight: Tensor, mask: Tensor | None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from oneiros.algorithms.nn.distributions import latent_probs, one_hot_sample, straight_through
-from oneiros.algorithms.nn.layers import MLP, Block, BlockLinear, Linear, NormSiLU
+from oneiros.algorithms.nn.layers import MLP, Block, BlockLinear, Linear, NormSiLU, tanh
 from torch import Tensor, nn
 
 BLOCKS = 8
@@ -59,11 +59,10 @@ class BlockGRU(nn.Module):
         n, d = deter.shape
         inputs = torch.cat([self.from_deter(deter), self.from_stoch(stoch), action], -1)
         x = self.hidden_norm(self.hidden_deter(deter) + self.hidden_inputs(inputs))
-        gates = self.gates(x).float().view(n, self.blocks, 3, d // self.blocks)
-        reset, candidate, update = (g.reshape(n, d) for g in gates.unbind(2))
-        candidate = torch.tanh(torch.sigmoid(reset) * candidate)
-        update = torch.sigmoid(update - 1)
-        return (update * candidate + (1 - update) * deter.float()).to(deter.dtype)
+        reset, candidate, update = self.gates(x).float().view(n, self.blocks, 3, d // self.blocks).unbind(2)
+        candidate = tanh(torch.sigmoid(reset) * candidate)
+        old = deter.float().view(n, self.blocks, d // self.blocks)
+        return torch.lerp(old, candidate, torch.sigmoid(update - 1)).view(n, d).to(deter.dtype)
 
 
 class RSSM(nn.Module):

@@ -69,6 +69,10 @@ def categorical_entropy(p: Tensor) -> Tensor:
 # image then lie at the same offset of two contiguous halves, and pairing them needs no reversed copy.
 
 
+CPU_ROWS = 2048
+"""Rows of bins that fit into a CPU's caches."""
+
+
 @functools.lru_cache
 def twohot_bins(count: int, device: torch.device) -> Tensor:
     """The bins ``symexp(linspace(-20, 20))`` in ascending order, exactly symmetric around an exact zero."""
@@ -106,21 +110,28 @@ def twohot_loss(logits: Tensor, target: Tensor, bins: Tensor) -> Tensor:
 
 
 class _TwoHotLosses(torch.autograd.Function):
-    """One softmax and one scatter for all targets, where autograd would fill a zero tensor for each."""
+    """One softmax and one scatter for all targets, where autograd would fill a zero tensor for each.
+
+    Rows are taken some at a time: logits of a lower dtype are then never all there in float32.
+    """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, index: Tensor, weight: Tensor, total: float) -> Tensor:
-        norm = torch.logsumexp(logits, -1)
+    def forward(ctx: Any, logits: Tensor, index: Tensor, weight: Tensor, total: float, rows: int) -> Tensor:
+        norm = torch.cat([torch.logsumexp(part.float(), -1) for part in logits.split(rows)])
         ctx.save_for_backward(logits, norm, index, weight)
-        ctx.total = total
-        return total * norm - (weight * logits.gather(-1, index)).sum(-1)
+        ctx.total, ctx.rows = total, rows
+        return total * norm - (weight * logits.gather(-1, index).float()).sum(-1)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         logits, norm, index, weight = ctx.saved_tensors
-        grad = grad[:, None]
-        out = torch.exp(logits - norm[:, None]).mul_(grad * ctx.total)
-        return out.scatter_add_(-1, index, -weight * grad), None, None, None
+        out, at = torch.empty_like(logits), -weight * grad[:, None]
+        scale = (grad * ctx.total)[:, None]
+        parts = (x.split(ctx.rows) for x in (out, logits, norm[:, None], scale, index, at))
+        for to, part, part_norm, part_scale, part_index, part_at in zip(*parts, strict=True):
+            probs = torch.exp(part.float() - part_norm).mul_(part_scale)
+            to.copy_(probs.scatter_add_(-1, part_index, part_at))
+        return out, None, None, None, None
 
 
 def twohot_losses(logits: Tensor, targets: Sequence[Tensor], scales: Sequence[float], bins: Tensor) -> Tensor:
@@ -128,7 +139,8 @@ def twohot_losses(logits: Tensor, targets: Sequence[Tensor], scales: Sequence[fl
     encoded = [twohot_encode(target, bins) for target in targets]
     index = torch.cat([index for index, _ in encoded], -1)
     weight = torch.cat([scale * weight for scale, (_, weight) in zip(scales, encoded, strict=True)], -1)
-    out: Tensor = _TwoHotLosses.apply(logits.float(), index, weight, sum(scales))  # type: ignore[no-untyped-call]
+    rows = CPU_ROWS if logits.device.type == "cpu" else max(1, logits.shape[0])
+    out: Tensor = _TwoHotLosses.apply(logits, index, weight, sum(scales), rows)  # type: ignore[no-untyped-call]
     return out
 
 

@@ -26,6 +26,11 @@ def truncated_normal_(weight: Tensor, fan_in: int, scale: float) -> None:
         nn.init.trunc_normal_(weight, 0.0, std, -2 * std, 2 * std).mul_(scale)
 
 
+def tanh(x: Tensor) -> Tensor:
+    """The hyperbolic tangent by way of the sigmoid, whose vectorised form on CPUs is five times faster."""
+    return 2 * torch.sigmoid(2 * x) - 1
+
+
 class Layer(nn.Module):
     """A layer with ``weight`` and ``bias`` parameters and, after ``Weights.refresh``, low-precision copies of both."""
 
@@ -97,9 +102,9 @@ class Conv(Layer):
 
 def _norm_silu(x: Tensor, scale: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """The output and the reciprocal root mean square, for ``scale`` shaped to broadcast."""
-    y = x.float()
-    reciprocal = torch.rsqrt(y.square().mean(axis, keepdim=True) + NORM_EPS)
-    return F.silu(y * reciprocal * scale).to(x.dtype), reciprocal
+    square = torch.linalg.vector_norm(x, dim=axis, keepdim=True, dtype=torch.float32).square()
+    reciprocal = torch.rsqrt(square / x.shape[axis] + NORM_EPS)
+    return F.silu(x * reciprocal * scale).to(x.dtype), reciprocal
 
 
 class _NormSiLU(torch.autograd.Function):

@@ -1,0 +1,495 @@
+"""The belief agent: DreamerV3 for several agents that model the world, each other, and what the others believe.
+
+Facts and sources: Neural Recursive Belief States (2102.02274) for recursive beliefs, MATWM (2506.18537) for predicted
+intents that feed actor and critic, MARIE (2406.15836) for the context across agents and the centralised critic.
+
+Shapes: ``B`` sequences of ``T`` replayed joint steps, ``N = T * B`` rows with time first, ``G`` agents, ``H`` imagined
+steps, ``F`` the width of a feature, ``A`` of an action, ``W`` of what an agent sees. Agents are a batch axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import resources
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from oneiros.algorithms.belief.actor import Actor, Noise
+from oneiros.algorithms.belief.channel import Channel, Traffic
+from oneiros.algorithms.belief.config import Hyperparameters
+from oneiros.algorithms.belief.critic import Critic
+from oneiros.algorithms.belief.measure import measure
+from oneiros.algorithms.belief.minds import PartnerBeliefs
+from oneiros.algorithms.belief.model import BeliefModel, Memory
+from oneiros.algorithms.belief.seats import ALIVE, Seats
+from oneiros.algorithms.contract import Field, Mode, SpaceDict, Tensors
+from oneiros.algorithms.dreamerv3.returns import ReturnScale, lambda_return
+from oneiros.algorithms.nn.distributions import twohot_losses, twohot_mean
+from oneiros.algorithms.nn.laprop import LaProp
+from oneiros.algorithms.nn.weights import Weights
+from torch import Tensor, nn
+
+
+class Belief:
+    """The agent; see ``contract.Agent`` for what the methods promise.
+
+    Args:
+        config: hyperparameters.
+        obs_space, action_space: flat spaces of joint rows (``contract``), training-only keys included.
+        device: where the model lives.
+        seed: of the initialisation and of every sample drawn here.
+        role: ``"policy"`` builds only what acting, and saying what one believes, needs.
+
+    Raises:
+        UnsupportedSpace: for spaces that are not those of joint rows, or that it cannot serve.
+    """
+
+    Config = Hyperparameters
+    PRESETS = resources.files(__package__ or "oneiros.algorithms.belief") / "presets.yaml"
+    READS_TRAINING_ONLY = True
+
+    def __init__(
+        self,
+        config: Hyperparameters,
+        obs_space: SpaceDict,
+        action_space: SpaceDict,
+        device: str | torch.device = "cpu",
+        seed: int = 0,
+        role: Literal["learner", "policy"] = "learner",
+    ):
+        self.config, self.role, self.device = config, role, torch.device(device)
+        self.obs_space, self.action_space = dict(obs_space), dict(action_space)
+        self.seats = Seats(obs_space, action_space).to(self.device)
+        self.channel = Channel(config.channel, self.seats.names, self.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model = BeliefModel(config, self.seats, self.channel).to(self.device)
+            F, G, units = self.model.features, len(self.seats.names), config.width("units")
+            intents = G * self.seats.actions.width if self.model.first is not None else 0
+            width = 0 if self.model.local else config.context
+            self.actor = Actor(F + intents, self.seats.actions, config.actor_layers, units, config.actor_unimix)
+            shape = (F, intents, width, config.critic_layers, units, config.bins)
+            self.critic, self.slow_critic = Critic(*shape), Critic(*shape)
+        self.slow_critic.load_state_dict(self.critic.state_dict())
+        for module in (self.actor, self.critic, self.slow_critic):
+            module.to(self.device)
+        self.act_generator = torch.Generator(self.device).manual_seed(seed + 1)
+        rssm = self.model.rssm
+        self.latent_fields = {
+            "deter": Field((G, rssm.deter), np.dtype(np.float16)),
+            "stoch": Field((G, rssm.groups), np.dtype(np.uint8)),
+        }
+        if self.channel.width:
+            channel = config.channel
+            self.latent_fields["messages"] = Field((channel.delay, G, channel.tokens), np.dtype(np.uint8))
+            self.latent_fields["bits"] = Field((G,), np.dtype(np.float32))
+        policy: list[nn.Module] = [*self.model.acting_parts, self.actor]
+        self.policy_size = sum(p.numel() for module in policy for p in module.parameters())
+        if role == "policy":
+            self.weights = Weights(policy, torch.float32, trained=False)
+            return
+        # Acting's weights come first, so that they are one slice of the buffer.
+        self.weights = Weights([*policy, *self.model.training_parts, self.critic], torch.float32)
+        self.critic_params: list[Tensor] = list(self.critic.parameters())
+        self.slow_weights = Weights([self.slow_critic], torch.float32, trained=False)
+        c = config
+        self.optimiser = LaProp(
+            self.weights,
+            c.learning_rate,
+            warmup=c.warmup,
+            anneal=c.anneal,
+            clip=c.clip,
+            beta1=c.beta1,
+            beta2=c.beta2,
+            eps=c.eps,
+        )
+        self.return_scale = ReturnScale(config.return_rate).to(self.device)
+        self.generator = torch.Generator(self.device).manual_seed(seed + 2)
+        self.updates = torch.zeros((), dtype=torch.int64)
+        self.all_reduce: Callable[[Tensor], None] | None = None
+        """Averages a tensor over all learners in place; set by whoever runs several."""
+        self.all_gather: Callable[[Tensor], Tensor] | None = None
+        """Concatenates a tensor of all learners; set by whoever runs several."""
+
+    @classmethod
+    def check_spaces(cls, obs_space: SpaceDict, action_space: SpaceDict) -> None:
+        """Raise ``UnsupportedSpace`` for spaces that it cannot serve, without building anything."""
+        Seats(obs_space, action_space)
+
+    # ---- acting ------------------------------------------------------------------------------------------------------
+
+    def initial_state(self, batch: int) -> Tensors:
+        """Zeros: what each agent remembers, ``(N, G, ...)``, and the messages under way."""
+        memory, G = self.model.initial(batch), len(self.seats.names)
+        zeros = torch.zeros(batch, G, device=self.device)
+        return {
+            "deter": memory.deter,
+            "stoch": memory.stoch,
+            "under_way": memory.traffic.under_way,
+            "bits": memory.traffic.bits,
+            "action": torch.zeros(batch, G, self.seats.actions.width, device=self.device),
+            "alive": zeros,
+        }
+
+    @torch.no_grad()
+    def act(
+        self, obs: Mapping[str, Tensor], is_first: Tensor, state: Tensors, mode: Mode = "train"
+    ) -> tuple[Tensors, Tensors, Tensors]:
+        """See ``contract.Policy``. Each agent's action depends on its own observations, actions and messages alone."""
+        model, seats, device, generator = self.model, self.seats, self.device, self.act_generator
+        N, G = is_first.shape[0], len(seats.names)
+        first = is_first.to(device)
+        alive, acting = seats.flag(obs, ALIVE, device), seats.acting(obs, device)
+        tokens = model.encode(seats.see(obs, device), seats.images(obs, device), alive, acting)
+        begins = first[:, None] | ((alive > 0) & (state["alive"] == 0))
+        memory = Memory(state["deter"], state["stoch"], Traffic(state["under_way"], state["bits"]))
+        action = model.embed_action(state["action"].masked_fill(begins[..., None], 0))
+        uniform = torch.rand(N, G, model.rssm.groups, generator=generator, device=device)
+        deter, stoch, _, traffic = model.observe_step(memory, action, tokens, begins, first, uniform)
+        feat = model.feat(deter, stoch)
+        params = self.actor(torch.cat([feat, self.intents(feat)], -1))
+        legal = seats.legal(obs, device)
+        noise = self.actor.noise((N, G), generator)
+        flat = self.actor.mode(params, legal) if mode == "eval" else self.actor.sample(params, noise, legal)
+        latents = {"deter": deter.to(torch.float16), "stoch": model.rssm.pack(stoch)}
+        if self.channel.width:
+            said = self._rand(generator, N, G, self.config.channel.tokens) if mode == "train" else None
+            traffic, _ = model.speak(feat, traffic, alive, said, self._rand(generator, N, G))
+            latents |= {"messages": self.channel.pack(traffic.under_way), "bits": traffic.bits}
+        joint = seats.actions.unflatten(flat)
+        state = {
+            "deter": deter,
+            "stoch": stoch,
+            "under_way": traffic.under_way,
+            "bits": traffic.bits,
+            "action": seats.flatten_action(joint, device) * acting[..., None],
+            "alive": alive,
+        }
+        return joint, state, latents
+
+    def intents(self, feat: Tensor, about: PartnerBeliefs | None = None) -> Tensor:
+        """What each agent expects of all partners, ``(M, G, G * A)``, without gradient."""
+        if self.model.first is None:
+            return feat[..., :0]
+        with torch.no_grad():
+            about = self.model.first(feat) if about is None else about
+            G = feat.shape[1]
+            others = 1 - torch.eye(G, device=feat.device)
+            return (self.seats.actions.probs(about.action.detach()) * others[..., None]).flatten(2)
+
+    @torch.no_grad()
+    def examine(self, rows: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+        """What the agents believed in rows ``(N, T, ...)`` that they acted in, against what was so (``measure``)."""
+        return measure(self.model, rows)
+
+    # ---- learning ----------------------------------------------------------------------------------------------------
+
+    def update(self, batch: Mapping[str, Tensor]) -> tuple[Tensors, Tensors]:
+        """See ``contract.Agent``: world model, beliefs, actor and critic in one optimiser step."""
+        loss, latents, metrics = self.loss(self.prepare(batch))
+        loss.backward()
+        if self.all_reduce is not None:
+            self.all_reduce(self.weights.grad)
+        metrics = {**metrics, **self.optimiser.step()}
+        with torch.no_grad():
+            torch._foreach_lerp_(self.slow_weights.params, self.critic_params, self.config.slow_rate)
+        self.updates += 1
+        return metrics, latents
+
+    def prepare(self, batch: Mapping[str, Tensor]) -> Tensors:
+        """Split a batch ``(B, context + T, ...)`` of joint rows into what the loss reads, time first.
+
+        Rows are ``(N, G, ...)``: ``seen``, ``image``, ``alive``, ``acting`` (whose turn it was), ``acts`` (whose action
+        was executed), ``action``, ``legal``, ``reward``, ``terminal``, ``truth``. ``begins`` is ``(T, B, G)``,
+        ``first`` and ``last`` ``(T, B)``, ``prev_action`` ``(T, B, G, A)``; ``deter``, ``stoch``, ``messages`` and
+        ``bits`` are the start.
+        """
+        seats, device, context = self.seats, self.device, self.config.replay_context
+        B, L = batch["is_first"].shape
+        T, G = L - context, len(seats.names)
+        assert T >= 2, f"sequences of {L} rows leave {T} to train on"
+        flat = {k: v.transpose(0, 1).flatten(0, 1) for k, v in batch.items() if not k.startswith("latent")}
+        alive, acting = seats.flag(flat, ALIVE, device), seats.acting(flat, device)
+        first = batch["is_first"].t().to(device)
+        last = batch["is_last"].t().to(device)
+        acts = acting * (1 - last.reshape(-1, 1).float())
+        action = seats.flatten_action(flat, device) * acts[..., None]
+        reward = seats.training(flat, "reward", device)
+        if self.config.reward == "team":
+            reward = flat["reward"].to(device)[:, None].expand(-1, G)
+        rows: Tensors = {
+            "seen": seats.see(flat, device),
+            "alive": alive,
+            "acting": acting,
+            "acts": acts,
+            "action": action,
+            "reward": reward,
+            "terminal": seats.training(flat, "terminal", device),
+        }
+        if (image := seats.images(flat, device)) is not None:
+            rows["image"] = image
+        if (legal := seats.legal(flat, device)) is not None:
+            rows["legal"] = legal
+        if seats.targets is not None:
+            rows["truth"] = seats.truth(flat, device)
+        there = alive.view(L, B, G)
+        before = torch.cat([torch.zeros_like(there[:1]), there[:-1]])
+        begins = first[..., None] | ((there > 0) & (before == 0))
+        moved = action.view(L, B, G, -1)
+        prev_action = torch.cat([torch.zeros_like(moved[:1]), moved[:-1]])
+        rows = {k: v.view(L, B, *v.shape[1:])[context:].flatten(0, 1) for k, v in rows.items()}
+        rows |= {"begins": begins[context:], "first": first[context:], "last": last[context:].float()}
+        rows["prev_action"] = prev_action[context:].masked_fill(rows["begins"][..., None], 0)
+        return rows | self._start(batch, B)
+
+    def _start(self, batch: Mapping[str, Tensor], B: int) -> Tensors:
+        """The state that each sequence starts from: that of its context row, or nothing."""
+        rssm, channel, start = self.model.rssm, self.channel, self.model.initial(B)
+        rows = {"deter": start.deter, "stoch": start.stoch}
+        rows |= {"under_way": start.traffic.under_way, "bits": start.traffic.bits}
+        if self.config.replay_context:
+            stored = {k: batch[f"latent/{k}"][:, 0].to(self.device) for k in self.latent_fields}
+            known = torch.ones(B, dtype=torch.bool, device=self.device)
+            if "latent_valid" in batch:
+                known = batch["latent_valid"].to(self.device)
+            rows["deter"] = stored["deter"].float() * known[:, None, None]
+            rows["stoch"] = rssm.unpack(stored["stoch"], torch.float32) * known[:, None, None]
+            if channel.width:
+                rows["under_way"] = channel.unpack(stored["messages"]) * known[:, None, None, None]
+                rows["bits"] = stored["bits"] * known[:, None]
+        return rows
+
+    def observe(self, rows: Tensors) -> tuple[Tensor, Tensor, Tensor, Tensors]:
+        """Filter prepared rows: deter, stoch and posterior logits ``(T, B, G, ...)``, and what was said."""
+        model, config = self.model, self.config
+        T, B, G = rows["begins"].shape
+        tokens = model.encode(rows["seen"], rows.get("image"), rows["alive"], rows["acting"]).view(T, B, G, -1)
+        action = model.embed_action(rows["prev_action"].flatten(0, 1)).view(T, B, G, -1)
+        uniform = self._rand(self.generator, T, B, G, model.rssm.groups)
+        alive = rows["alive"].view(T, B, G)
+        memory = Memory(rows["deter"], rows["stoch"], Traffic(rows["under_way"], rows["bits"]))
+        deters, stochs, logits, messages, bits = [], [], [], [], []
+        # unbind, not indexing: the backward of one unbind is one stack, of T indexings T additions of zeros.
+        steps = [x.unbind(0) for x in (action, tokens, rows["begins"], rows["first"], uniform, alive)]
+        for act, tok, begins, first, noise, there in zip(*steps, strict=True):
+            deter, stoch, logit, traffic = model.observe_step(memory, act, tok, begins, first, noise)
+            if self.channel.width:
+                said = self._rand(self.generator, B, G, config.channel.tokens)
+                lost = self._rand(self.generator, B, G)
+                traffic, _ = model.speak(model.feat(deter, stoch), traffic, there, said, lost)
+                messages.append(self.channel.pack(traffic.under_way.detach()))
+                bits.append(traffic.bits)
+            memory = Memory(deter, stoch, traffic)
+            deters.append(deter)
+            stochs.append(stoch)
+            logits.append(logit)
+        said_ = {"messages": torch.stack(messages), "bits": torch.stack(bits)} if messages else {}
+        return torch.stack(deters), torch.stack(stochs), torch.stack(logits), said_
+
+    def loss(self, rows: Tensors) -> tuple[Tensor, Tensors, Tensors]:
+        """The whole loss ``()``, the refreshed latents ``(B, T, ...)`` and metrics."""
+        c, model, seats = self.config, self.model, self.seats
+        T, B, G = rows["begins"].shape
+        N, H = T * B, c.imagination_length
+        alive = rows["alive"]
+
+        # World model: everyone filters alone; the prior is told what the others did
+        deter, stoch, logits, said = self.observe(rows)
+        feat = model.feat(deter, stoch).view(N, G, -1)
+        before = torch.cat([rows["stoch"][None], stoch[:-1]]).masked_fill(rows["begins"][..., None], 0)
+        prior = model.prior(deter.view(N, G, -1), before.view(N, G, -1), rows["prev_action"].view(N, G, -1), alive)
+        losses = model.losses(feat, logits.view(N, G, -1), prior, rows)
+        beliefs, about = model.belief_losses(feat, logits.view(N, G, -1), rows)
+        losses |= beliefs
+        weights = dict.fromkeys(losses, alive)
+
+        # Joint imagination, from replayed joint states, with no gradient into the model
+        K = min(c.imagination_starts or T, T)
+        tail = slice((T - K) * B, None)
+        there = alive[tail]
+        imagined, actions, active, legal = self.imagine(feat[tail].detach(), there, rows["acting"][tail])
+        intents, reward, cont, slow_value = self.imagined_heads(imagined, there)
+        value_logits, value = self.values(imagined, intents, there)
+
+        # Actor and critic
+        returns = lambda_return(reward, torch.zeros_like(cont), 1 - cont, value, 1.0, c.lam)
+        weight = cont.cumprod(0)[:-1] * there
+        gathered = returns if self.all_gather is None else self.all_gather(returns)
+        scale = self.return_scale.update(gathered)
+        advantage = (returns - value[:-1]) / scale
+        flat = torch.cat([imagined, intents], -1)[:-1].flatten(0, 1)
+        params = self.actor(flat)
+        log_prob = self.actor.log_prob(params, actions.flatten(0, 1), legal).view(H, -1, G)
+        entropy = self.actor.entropy(params, legal).view(H, -1, G)
+        losses["policy"] = -(advantage * log_prob + c.entropy * entropy)
+        weights["policy"] = weight * active
+        losses["value"] = self.critic_loss(value_logits[:-1], returns, slow_value[:-1])
+        weights["value"] = weight
+
+        # Replay critic: fixed discount and recorded ends, bootstrapped from the first imagined return
+        replayed = feat[tail] if c.replay_value_gradient else feat[tail].detach()
+        replay_logits, replay_value = self.values(replayed[None], intents[:1], there)
+        tail_rows = {k: rows[k][tail].view(K, B, G) for k in ("reward", "terminal", "alive")}
+        last = torch.maximum(rows["last"][T - K :, :, None].expand(-1, -1, G), tail_rows["terminal"])
+        bootstrap = returns[0].view(K, B, G)
+        discount = 1 - 1 / c.horizon
+        targets = lambda_return(tail_rows["reward"], last, tail_rows["terminal"], bootstrap, discount, c.lam)
+        losses["repval"] = self.critic_loss(
+            replay_logits[0].view(K, B, G, -1)[:-1], targets, slow_value[0].view(K, B, G)[:-1]
+        )
+        weights["repval"] = (1 - last[:-1]) * tail_rows["alive"][:-1]
+
+        scales = c.loss_scales.model_dump()
+        # Imagined steps are weighed by how likely they are reached, and not divided by that again.
+        means = {
+            k: (weights[k] * v).sum() / (there.sum() * H if k in ("policy", "value") else weights[k].sum()).clamp(min=1)
+            for k, v in losses.items()
+        }
+        total = torch.stack([scales[k.split("/")[0]] * v for k, v in means.items()]).sum()
+        with torch.no_grad():
+            metrics = {f"loss/{k}": v.detach() for k, v in means.items()}
+            acted = weights["policy"].sum().clamp(min=1)
+            metrics |= {
+                "loss/total": total.detach(),
+                "imagined/reward": reward.mean(),
+                "imagined/return": returns.mean(),
+                "imagined/value": value.mean(),
+                "imagined/continue": cont.mean(),
+                "replay/value": replay_value.mean(),
+                "return_scale": scale,
+                "policy_entropy": (entropy * weights["policy"]).sum() / acted,
+            }
+            metrics |= self._belief_metrics(feat, about, rows)
+            refreshed = {
+                "deter": deter.detach().nan_to_num(0.0).transpose(0, 1).to(torch.float16),
+                "stoch": model.rssm.pack(stoch.detach()).transpose(0, 1),
+                **{k: v.transpose(0, 1) for k, v in said.items()},
+            }
+        return total, refreshed, metrics
+
+    @torch.no_grad()
+    def imagine(self, feat: Tensor, alive: Tensor, acting: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Roll all agents forward from ``(M, G, F)``.
+
+        Returns features ``(H + 1, M, G, F)``, actions ``(H, M, G, A)``, whose actions counted ``(H, M, G)``, and what
+        was legal ``(H * M, G, D)``, if the environment has masks.
+        """
+        model, H = self.model, self.config.imagination_length
+        M, G = alive.shape
+        uniform = self._rand(self.generator, H, M, G, model.rssm.groups)
+        noise = self.actor.noise((H, M, G), self.generator)
+        feats, actions, actives, legals = [feat], [], [], []
+        for h in range(H):
+            turn, legal = model.predict_legal(feat)
+            active = alive if turn is None else alive * (acting if h == 0 else turn)
+            params = self.actor(torch.cat([feat, self.intents(feat)], -1))
+            chosen = self.actor.sample(params, Noise(noise.uniform[h], noise.normal[h]), legal)
+            deter, stoch, _ = feat.split([model.rssm.deter, model.rssm.stoch, G], -1)
+            deter, stoch = model.imagine_step(deter, stoch, chosen * active[..., None], alive, uniform[h])
+            feat = model.feat(deter, stoch)
+            feats.append(feat)
+            actions.append(chosen)
+            actives.append(active)
+            if legal is not None:
+                legals.append(legal)
+        stacked = torch.cat(legals) if legals else None
+        return torch.stack(feats), torch.stack(actions), torch.stack(actives), stacked
+
+    @torch.no_grad()
+    def imagined_heads(self, imagined: Tensor, alive: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Intents ``(H + 1, M, G, I)``; reward, continuation and slow value, each ``(H + 1, M, G)``."""
+        shape, flat = imagined.shape[:3], imagined.flatten(0, 1)
+        there = alive.expand(shape).flatten(0, 1)
+        intents = self.intents(flat)
+        judged = self.model.judged(flat, there)
+        slow = twohot_mean(self.slow_critic(flat, intents, there), self.model.bins)
+        reward, cont = self.model.predict_reward(judged), self.model.predict_continue(judged)
+        return intents.view(*shape, -1), reward.view(shape), cont.view(shape), slow.view(shape)
+
+    def values(self, feat: Tensor, intents: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
+        """Critic logits ``(H, M, G, bins)`` with gradient, and values ``(H, M, G)`` without."""
+        shape = feat.shape[:3]
+        logits = self.critic(feat.flatten(0, 1), intents.flatten(0, 1), alive.expand(shape).flatten(0, 1))
+        return logits.view(*shape, -1), twohot_mean(logits.detach(), self.model.bins).view(shape)
+
+    def critic_loss(self, logits: Tensor, returns: Tensor, slow: Tensor) -> Tensor:
+        """Two-hot cross-entropy ``(H, M, G)`` with the returns and, as a regulariser, with the slow critic's value."""
+        weights = (1.0, self.config.slow_regulariser)
+        flat = twohot_losses(logits.flatten(0, 2), (returns.flatten(), slow.flatten()), weights, self.model.bins)
+        return flat.view(returns.shape)
+
+    def _belief_metrics(self, feat: Tensor, about: PartnerBeliefs | None, rows: Tensors) -> Tensors:
+        """How often the likeliest value of a target is the true one, and how often the likeliest intent was acted on."""
+        metrics: Tensors = {}
+        seats = self.seats
+        if self.model.zero is not None and seats.targets is not None:
+            zero = self.model.zero(feat)
+            for g, name in enumerate(seats.names):
+                owned = [c for c in seats.targets.components if bool(c.owned[g])]
+                hits = [zero[:, g, c.columns].argmax(-1) == rows["truth"][:, g, c.columns].argmax(-1) for c in owned]
+                there = rows["alive"][:, g]
+                if hits:
+                    right = torch.stack(hits).float().mean(0)
+                    metrics[f"belief/{name}/accuracy"] = (right * there).sum() / there.sum().clamp(min=1)
+        return metrics
+
+    def report(self, batch: Mapping[str, Tensor]) -> Tensors:
+        """See ``contract.Agent``: how much of what they saw the agents would have predicted."""
+        with torch.no_grad():
+            _, _, metrics = self.loss(self.prepare(batch))
+        return {f"report/{k}": v for k, v in metrics.items() if k.startswith(("loss/", "belief/"))}
+
+    def _rand(self, generator: torch.Generator, *shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator, device=self.device)
+
+    # ---- state -------------------------------------------------------------------------------------------------------
+
+    def policy_state(self) -> Tensors:
+        """The weights of what acting and believing need, as one float32 vector on the CPU."""
+        return {"weights": self.weights.flat[: self.policy_size].detach().cpu().clone()}
+
+    @torch.no_grad()
+    def load_policy_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take what ``policy_state`` returned."""
+        flat = tensors["weights"]
+        if flat.numel() != self.policy_size:
+            raise ValueError(
+                f"These policy weights have {flat.numel()} numbers, but this policy has {self.policy_size}."
+            )
+        self.weights.flat[: self.policy_size].copy_(flat)
+
+    def _named(self) -> dict[str, Tensor]:
+        modules = {"model": self.model, "actor": self.actor, "critic": self.critic, "slow_critic": self.slow_critic}
+        named = {f"{m}/{k}": p.data for m, module in modules.items() for k, p in module.named_parameters()}
+        named |= {f"optimiser/{k}": v for k, v in self.optimiser.state_dict().items()}
+        named |= {f"return_scale/{k}": getattr(self.return_scale, k) for k in ("low", "high")}
+        return named
+
+    def state_dict(self) -> Tensors:
+        """Everything that training needs to go on exactly, as copies on the CPU."""
+        state = {k: v.detach().cpu().clone() for k, v in self._named().items()}
+        state["updates"] = self.updates.clone()
+        state["generator/update"] = self.generator.get_state()
+        state["generator/act"] = self.act_generator.get_state()
+        return state
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore ``state_dict``'s tensors in place; raises ``ValueError`` naming the first that does not fit."""
+        named = self._named()
+        for name in ("updates", "generator/update", "generator/act"):
+            if name not in state:
+                raise ValueError(f"The checkpoint has no '{name}', so it is not one of the belief agent's.")
+        for name, tensor in named.items():
+            if name not in state:
+                raise ValueError(f"The checkpoint has no '{name}', so it is of another model.")
+            if state[name].shape != tensor.shape:
+                found, own = tuple(state[name].shape), tuple(tensor.shape)
+                raise ValueError(f"'{name}' has shape {found} in the checkpoint but {own} in this model.")
+        for name, tensor in named.items():
+            tensor.copy_(state[name])
+        self.updates.copy_(state["updates"])
+        self.generator.set_state(state["generator/update"].cpu())
+        self.act_generator.set_state(state["generator/act"].cpu())

@@ -1,0 +1,199 @@
+"""What the agents believed, measured against what was so, and against what a simpler mind would have believed.
+
+``N`` streams of ``T`` joint rows with their training-only keys, as a policy acted in them. All in nats, over the rows
+in which the agent was there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from oneiros.algorithms.belief.seats import Columns, Component
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from oneiros.algorithms.belief.model import BeliefModel
+
+BINS = 10
+"""Of confidence, over which the expected calibration error is summed."""
+Measures = dict[str, float]
+
+
+@torch.no_grad()
+def measure(model: BeliefModel, rows: Mapping[str, NDArray[Any]]) -> Measures:
+    """All measures of rows ``(N, T, ...)``; see the functions below."""
+    N, T = rows["is_first"].shape
+    device = model.ids.device
+    flat = {k: torch.from_numpy(np.ascontiguousarray(v)).flatten(0, 1) for k, v in rows.items()}
+    deter = flat["latent/deter"].to(device).float()
+    stoch = model.rssm.unpack(flat["latent/stoch"].to(device), torch.float32)
+    feat, seats = model.feat(deter, stoch), model.seats
+    alive = seats.flag(flat, "alive", device) > 0
+    last = torch.from_numpy(rows["is_last"]).flatten().to(device)
+    found: Measures = {}
+    if model.zero is not None and seats.targets is not None:
+        logits, truth = model.zero(feat), seats.truth(flat, device)
+        found |= zero_order(seats.targets, logits, truth, alive, last)
+        found |= _oracles(seats.targets, flat, truth, alive)
+        if model.first is not None:
+            found |= first_order(seats.targets, logits, model.first(feat).target, truth, alive)
+    if model.first is not None:
+        acts = (seats.acting(flat, device) > 0) & ~last[:, None]
+        action = seats.flatten_action(flat, device)
+        guess = model.first(feat).action
+        if seats.actions.components:
+            found |= intents(seats.actions, guess, action, acts, (N, T), rows)
+    if model.channel.width:
+        episodes = max(1, int(rows["is_last"].sum()))
+        sent = torch.from_numpy(rows["latent/bits"])[torch.from_numpy(rows["is_last"])]
+        for g, name in enumerate(seats.names):
+            found[f"bits/{name}/an_episode"] = float(sent[:, g].sum()) / episodes
+    return found
+
+
+def zero_order(targets: Columns, logits: Tensor, truth: Tensor, alive: Tensor, last: Tensor) -> Measures:
+    """Likelihood (NLL), Brier score, calibration error (ECE) and accuracy of each agent's beliefs about its targets.
+
+    ``chance_nll`` is that of a uniform guess; ``final_accuracy`` is over the last rows of episodes. Components of one
+    target are averaged. ``logits`` and ``truth`` are ``(R, G, Z)``, ``alive`` ``(R, G)``, ``last`` ``(R,)``.
+    """
+    found: Measures = {}
+    for g, key, component in _owned(targets):
+        rows = alive[:, g]
+        p = torch.softmax(logits[rows, g, component.columns], -1)
+        y = truth[rows, g, component.columns]
+        right = (p.argmax(-1) == y.argmax(-1)).float()
+        each = {
+            "nll": -(p.clamp(min=1e-12).log() * y).sum(-1).mean(),
+            "brier": (p - y).square().sum(-1).mean(),
+            "ece": calibration_error(p.amax(-1), right),
+            "accuracy": right.mean(),
+            "final_accuracy": right[last[rows]].mean() if bool(last[rows].any()) else torch.tensor(float("nan")),
+            "chance_nll": torch.tensor(component.count).float().log(),
+        }
+        for name, value in each.items():
+            _add(found, f"belief/{key}/{name}", float(value))
+    return _averaged(found)
+
+
+def calibration_error(confidence: Tensor, right: Tensor) -> Tensor:
+    """How far confidence and accuracy lie apart, by bin of confidence, weighed by how many fall into it."""
+    bins = (confidence * BINS).long().clamp(max=BINS - 1)
+    total = torch.zeros((), device=confidence.device)
+    for b in range(BINS):
+        inside = bins == b
+        if bool(inside.any()):
+            total = total + (confidence[inside].mean() - right[inside].mean()).abs() * inside.float().mean()
+    return total
+
+
+def first_order(targets: Columns, own: Tensor, about: Tensor, truth: Tensor, alive: Tensor) -> Measures:
+    """Likelihood of the partner's actual belief under what an agent believes of it.
+
+    ``nll`` is the cross-entropy of j's belief with i's belief about it, ``copy_nll`` with i's own belief, which whoever
+    does not model a mind would offer instead. ``floor`` is the entropy of j's belief: nothing can be below.
+    ``false_belief/...`` is the same where j is wrong and i is right, ``false_belief/share`` how often that is.
+    ``about`` is ``(R, G, G, Z)``.
+    """
+    found: Measures = {}
+    for i, key_i, c in _owned(targets):
+        for j, key_j, other in _owned(targets):
+            if i == j or other.start != c.start:
+                continue
+            rows = alive[:, i] & alive[:, j]
+            mine, theirs, guess = (
+                torch.log_softmax(x[..., c.columns], -1) for x in (own[rows, i], own[rows, j], about[rows, i, j])
+            )
+            p = theirs.exp()
+            nll, copied, floor = (-(p * x).sum(-1) for x in (guess, mine, theirs))
+            y_i, y_j = truth[rows, i, c.columns].argmax(-1), truth[rows, j, c.columns].argmax(-1)
+            false = (theirs.argmax(-1) != y_j) & (mine.argmax(-1) == y_i) & (y_i == y_j)
+            name = f"first_order/{key_i}_about_{key_j.split('/')[0]}"
+            each = {"nll": nll, "copy_nll": copied, "floor": floor}
+            for what, value in each.items():
+                _add(found, f"{name}/{what}", float(value.mean()))
+                if bool(false.any()):
+                    _add(found, f"{name}/false_belief/{what}", float(value[false].mean()))
+            _add(found, f"{name}/false_belief/share", float(false.float().mean()))
+    return _averaged(found)
+
+
+def intents(
+    actions: Columns, guess: Tensor, action: Tensor, acts: Tensor, shape: tuple[int, int], rows: Mapping[str, Any]
+) -> Measures:
+    """How often i's likeliest action of j is the one j takes, against j's commonest action and j's last one.
+
+    ``guess`` is ``(R, G, G, A)``, ``action`` ``(R, G, A)``, ``acts`` ``(R, G)``; discrete components only.
+    """
+    found: Measures = {}
+    first = torch.from_numpy(np.asarray(rows["is_first"]))
+    for j, key_j, c in _owned(actions):
+        taken = action[:, j, c.columns].argmax(-1).view(shape)
+        executed = acts[:, j].view(shape)
+        remembered = last_action(taken, executed, first.to(taken.device))
+        commonest = torch.bincount(taken[executed], minlength=c.count).argmax() if bool(executed.any()) else 0
+        partner = key_j.split("/")[0]
+        for i, name in enumerate(actions.names):
+            if i == j or not bool(executed.any()):
+                continue
+            predicted = guess[:, i, j, c.columns].argmax(-1).view(shape)
+            each = {
+                "accuracy": predicted == taken,
+                "marginal_accuracy": taken == commonest,
+                "last_action_accuracy": remembered == taken,
+            }
+            for what, hit in each.items():
+                _add(found, f"intent/{name}_about_{partner}/{what}", float(hit[executed].float().mean()))
+    return _averaged(found)
+
+
+def last_action(taken: Tensor, executed: Tensor, first: Tensor) -> Tensor:
+    """The action ``(N, T)`` that was executed last before each row, -1 where none was in its episode."""
+    out = torch.full_like(taken, -1)
+    carried = torch.full_like(taken[:, 0], -1)
+    for t in range(taken.shape[1]):
+        carried = torch.where(first[:, t], -1, carried)
+        out[:, t] = carried
+        carried = torch.where(executed[:, t], taken[:, t], carried)
+    return out
+
+
+def _oracles(targets: Columns, flat: Mapping[str, Tensor], truth: Tensor, alive: Tensor) -> Measures:
+    """The likelihood that exact inference would reach, where the environment knows it."""
+    found: Measures = {}
+    for g, name in enumerate(targets.names):
+        for key in targets.own[name]:
+            exact = flat.get(f"training/{name}/oracle/{key}")
+            if exact is None:
+                continue
+            rows = alive[:, g]
+            place = targets.places[targets.kind[name]][key]
+            y = truth[rows, g, place].view(int(rows.sum()), *exact.shape[1:])
+            p = exact.to(truth.device)[rows].clamp(min=1e-12)
+            found[f"belief/{name}/{key}/oracle_nll"] = float(-(p.log() * y).sum(-1).mean())
+    return found
+
+
+def _owned(columns: Columns) -> list[tuple[int, str, Component]]:
+    """Every agent's components, with ``agent/key``."""
+    found = []
+    for g, name in enumerate(columns.names):
+        for key, place in columns.places[columns.kind[name]].items():
+            for c in columns.components:
+                if bool(c.owned[g]) and place.start <= c.start < place.stop:
+                    found.append((g, f"{name}/{key}".rstrip("/"), c))
+    return found
+
+
+def _add(found: Measures, name: str, value: float) -> None:
+    if np.isfinite(value):
+        found[name] = found.get(name, 0.0) + value
+        found[f"#{name}"] = found.get(f"#{name}", 0.0) + 1.0
+
+
+def _averaged(found: Measures) -> Measures:
+    return {name: value / found[f"#{name}"] for name, value in found.items() if not name.startswith("#")}
