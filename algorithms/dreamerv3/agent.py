@@ -20,6 +20,7 @@ from oneiros.algorithms.dreamerv3.openloop import open_loop
 from oneiros.algorithms.dreamerv3.returns import ReturnScale, lambda_return
 from oneiros.algorithms.dreamerv3.rssm import Latents
 from oneiros.algorithms.dreamerv3.step import PolicyStep
+from oneiros.algorithms.dreamerv3.step import PolicyStep
 from oneiros.algorithms.dreamerv3.world_model import WorldModel
 from oneiros.algorithms.nn.allocator import keep_freed_memory
 from oneiros.algorithms.nn.capture import Captured
@@ -162,6 +163,11 @@ class DreamerV3:
         state = {"deter": deter, "stoch": stoch, "action": self.layout.flatten(action)}
         latents = {"deter": deter.to(torch.float16), "stoch": rssm.pack(stoch)}
         return action, state, latents
+
+    def step_module(self) -> tuple[nn.Module, Mapping[str, Field]]:
+        """See ``contract.ExplicitPolicy``."""
+        step = PolicyStep(self.model.encoder, self.model.rssm, self.actor, self.layout)
+        return step, step.fields()
 
     def step_module(self) -> tuple[nn.Module, Mapping[str, Field]]:
         """See ``contract.ExplicitPolicy``."""

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
-from oneiros.algorithms.contract import Mode, Policy
+from oneiros.algorithms.contract import TRAINING_ONLY, Mode, Policy
 from oneiros.envs.spaces import ActionCodec, Leaf, ObservationCodec
 from oneiros.platform.checkpoint import Manifest, open_checkpoint
 from oneiros.platform.training.agents import AgentName
@@ -33,7 +34,8 @@ class ExportedPolicy:
     def __init__(self, policy: Policy, manifest: Manifest, device: str = "cpu") -> None:
         self.policy = policy
         self.manifest = manifest
-        self.observation_space, self.action_space = policy_spaces(manifest)
+        observation_space, self.action_space = policy_spaces(manifest)
+        self.observation_space = seen_in_acting(observation_space)
         self.observations = ObservationCodec(self.observation_space)
         self.actions = ActionCodec(self.action_space)
         self._device = torch.device(device)
@@ -111,6 +113,13 @@ def load(
     open_checkpoint(directory)
     policy, manifest = load_policy(directory, agent=agent, seed=seed, device=device)
     return ExportedPolicy(policy, manifest, device)
+
+
+def seen_in_acting(space: spaces.Space[Any]) -> spaces.Space[Any]:
+    """``space`` without what only training may read."""
+    if not isinstance(space, spaces.Dict):
+        return space
+    return spaces.Dict({key: part for key, part in space.spaces.items() if not f"{key}/".startswith(TRAINING_ONLY)})
 
 
 def value_at(nested: Any, leaf: Leaf) -> Any:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import mlflow
 import numpy as np
-from mlflow.pyfunc import PythonModel
+from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel
 from oneiros.platform.export import load
 from oneiros.platform.export.step_format import IS_FIRST, read_step, write_step
 
@@ -26,12 +27,10 @@ class PolicyModel(PythonModel):
         """Act for ``N`` environments; ``params["mode"]`` is ``eval`` (the best action) or ``train`` (a sample)."""
         mode = (params or {}).get("mode", "eval")
         if mode not in ("eval", "train"):
-            raise mlflow.MlflowException(
-                f"mode must be eval or train, not {mode!r}.", error_code=mlflow.exceptions.INVALID_PARAMETER_VALUE
-            )
+            raise MlflowException.invalid_parameter_value(f"mode must be eval or train, not {mode!r}.")
         observation, state = read_step(self.policy, model_input)
         first = np.asarray(model_input[IS_FIRST], bool)
         return write_step(*self.policy.act_by_key(observation, state, first, mode))
 
 
-mlflow.models.set_model(PolicyModel())
+set_model(PolicyModel())

@@ -24,8 +24,8 @@ class RunDirectory:
     """One run's folder.
 
     ``config.yaml`` (the effective configuration), ``provenance.json``, ``metrics.jsonl``, ``evaluation.json``,
-    ``checkpoints/``, ``replay/``, ``policy/`` (the last one, exported), ``media/`` (videos and images), ``outbox.jsonl`` and ``mlflow.json`` (what MLflow
-    is still to be told, and what it was).
+    ``checkpoints/``, ``replay/``, ``policy/`` (the last one, exported), ``media/`` (videos and images),
+    ``outbox.jsonl`` and ``mlflow.json`` (what MLflow is still to be told, and what it was).
     """
 
     def __init__(self, path: Path) -> None:
