@@ -32,6 +32,8 @@ SpaceDict = Mapping[str, spaces.Space[Any]]
 """Flat: keys are paths (``"camera/left"``), values are Box, Discrete, MultiDiscrete or MultiBinary. Box actions are
 normalised to [-1, 1] before an agent sees them."""
 
+SIGNAL = "signal"
+"""Among the latents that an update returns: how much each sequence taught."""
 TRAINING_ONLY = "training/"
 """How the keys begin that acting code is never given."""
 
@@ -101,7 +103,8 @@ class Agent(Policy, Protocol):
         """Take one optimiser step on ``(B, T + context, ...)`` rows.
 
         Returns metrics (scalars that stay on the device: reading one waits for the update) and the refreshed
-        latents, ``(B, T, ...)`` in the stored dtypes, to be written back over the rows ``[:, context:]``.
+        latents, ``(B, T, ...)`` in the stored dtypes, to be written back over the rows ``[:, context:]``. Among the
+        latents may be ``SIGNAL`` ``(B,)``: how much each sequence taught, for replay that prefers such sequences.
         """
 
     def report(self, batch: Mapping[str, Tensor]) -> Tensors:

@@ -25,6 +25,7 @@ from oneiros.envs.contract import (
     SuiteStatus,
     UnknownEnvironment,
 )
+from oneiros.envs.multiagent.joint import is_multiagent, joint
 from oneiros.envs.options import AnyEnv
 from oneiros.envs.vector.subprocesses import SubprocessVector
 from oneiros.envs.vector.sync import SyncVector
@@ -102,6 +103,8 @@ def build(suite: Suite, task: str, env_id: str, options: dict[str, Any]) -> AnyE
     own = {key: value for key, value in options.items() if key not in wrapped}
     with _naming(env_id, suite):
         env = suite.make(task, **own)
+    if is_multiagent(env):
+        env = joint(env)
     return generic.apply(env, env_id, wrapped)
 
 

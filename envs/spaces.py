@@ -219,9 +219,12 @@ class ActionCodec:
         """Actions ``(N, ...)`` as rows hold them where none was executed."""
         return {key: np.zeros((batch, *_shape(space)), _action_dtype(space)) for key, space in self.space.items()}
 
-    def sample(self, rng: np.random.Generator, batch: int, mask: Array | None = None) -> dict[str, Array]:
-        """Uniform actions ``(N, ...)``; ``mask`` ``(N, n)`` limits a bare Discrete action to its true entries."""
-        return {key: _sample(space, rng, batch, mask) for key, space in self.space.items()}
+    def sample(
+        self, rng: np.random.Generator, batch: int, masks: Mapping[str, Array] | None = None
+    ) -> dict[str, Array]:
+        """Uniform actions ``(N, ...)``; ``masks`` ``(N, n)`` limit Discrete actions, by key, to their true entries."""
+        masks = masks or {}
+        return {key: _sample(space, rng, batch, masks.get(key)) for key, space in self.space.items()}
 
 
 def _shape(space: AnySpace) -> tuple[int, ...]:

@@ -21,7 +21,6 @@ from oneiros.algorithms.belief.channel import Channel, Traffic
 from oneiros.algorithms.belief.config import Hyperparameters
 from oneiros.algorithms.belief.critic import Critic
 from oneiros.algorithms.belief.measure import measure
-from oneiros.algorithms.belief.minds import PartnerBeliefs
 from oneiros.algorithms.belief.model import BeliefModel, Memory
 from oneiros.algorithms.belief.seats import ALIVE, Seats
 from oneiros.algorithms.contract import Field, Mode, SpaceDict, Tensors
@@ -169,15 +168,14 @@ class Belief:
         }
         return joint, state, latents
 
-    def intents(self, feat: Tensor, about: PartnerBeliefs | None = None) -> Tensor:
+    def intents(self, feat: Tensor) -> Tensor:
         """What each agent expects of all partners, ``(M, G, G * A)``, without gradient."""
         if self.model.first is None:
             return feat[..., :0]
         with torch.no_grad():
-            about = self.model.first(feat) if about is None else about
             G = feat.shape[1]
             others = 1 - torch.eye(G, device=feat.device)
-            return (self.seats.actions.probs(about.action.detach()) * others[..., None]).flatten(2)
+            return (self.seats.actions.probs(self.model.first(feat).action) * others[..., None]).flatten(2)
 
     @torch.no_grad()
     def examine(self, rows: Mapping[str, NDArray[Any]]) -> dict[str, float]:
@@ -290,7 +288,7 @@ class Belief:
 
     def loss(self, rows: Tensors) -> tuple[Tensor, Tensors, Tensors]:
         """The whole loss ``()``, the refreshed latents ``(B, T, ...)`` and metrics."""
-        c, model, seats = self.config, self.model, self.seats
+        c, model = self.config, self.model
         T, B, G = rows["begins"].shape
         N, H = T * B, c.imagination_length
         alive = rows["alive"]
@@ -301,7 +299,7 @@ class Belief:
         before = torch.cat([rows["stoch"][None], stoch[:-1]]).masked_fill(rows["begins"][..., None], 0)
         prior = model.prior(deter.view(N, G, -1), before.view(N, G, -1), rows["prev_action"].view(N, G, -1), alive)
         losses = model.losses(feat, logits.view(N, G, -1), prior, rows)
-        beliefs, about = model.belief_losses(feat, logits.view(N, G, -1), rows)
+        beliefs = model.belief_losses(feat, logits.view(N, G, -1), rows)
         losses |= beliefs
         weights = dict.fromkeys(losses, alive)
 
@@ -361,7 +359,7 @@ class Belief:
                 "return_scale": scale,
                 "policy_entropy": (entropy * weights["policy"]).sum() / acted,
             }
-            metrics |= self._belief_metrics(feat, about, rows)
+            metrics |= self._belief_metrics(feat, rows)
             refreshed = {
                 "deter": deter.detach().nan_to_num(0.0).transpose(0, 1).to(torch.float16),
                 "stoch": model.rssm.pack(stoch.detach()).transpose(0, 1),
@@ -420,8 +418,8 @@ class Belief:
         flat = twohot_losses(logits.flatten(0, 2), (returns.flatten(), slow.flatten()), weights, self.model.bins)
         return flat.view(returns.shape)
 
-    def _belief_metrics(self, feat: Tensor, about: PartnerBeliefs | None, rows: Tensors) -> Tensors:
-        """How often the likeliest value of a target is the true one, and how often the likeliest intent was acted on."""
+    def _belief_metrics(self, feat: Tensor, rows: Tensors) -> Tensors:
+        """How often the likeliest value of a target is the true one, by agent."""
         metrics: Tensors = {}
         seats = self.seats
         if self.model.zero is not None and seats.targets is not None:

@@ -56,6 +56,8 @@ class FirstOrder(nn.Module):
     def forward(self, feat: Tensor) -> PartnerBeliefs:
         """Beliefs of all pairs from ``(M, G, F)``; row i depends on the feature of i alone."""
         own = self.own(self.trunk(feat))
-        asked = self.norm(own[:, :, None] + self.partner)
-        action, latent, target = self.out(self.block(asked)).float().split(self.widths, -1)
+        M, G = feat.shape[:2]
+        asked = self.norm((own[:, :, None] + self.partner).flatten(0, 2))
+        out = self.out(self.block(asked)).float().view(M, G, G, -1)
+        action, latent, target = out.split(self.widths, -1)
         return PartnerBeliefs(action, latent, target)

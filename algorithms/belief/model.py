@@ -18,7 +18,7 @@ from gymnasium import spaces
 from oneiros.algorithms.belief.channel import Channel, Traffic
 from oneiros.algorithms.belief.config import Hyperparameters
 from oneiros.algorithms.belief.context import Context
-from oneiros.algorithms.belief.minds import FirstOrder, PartnerBeliefs, ZeroOrder
+from oneiros.algorithms.belief.minds import FirstOrder, ZeroOrder
 from oneiros.algorithms.belief.seats import Seats, one_hot_ids
 from oneiros.algorithms.contract import Tensors
 from oneiros.algorithms.dreamerv3.encoder_decoder import Decoder, Encoder
@@ -156,7 +156,7 @@ class BeliefModel(nn.Module):
 
     @torch.no_grad()
     def disagreement(self, feat: Tensor) -> Tensor:
-        """How far, in nats, the partner whom an agent believes to be most wrong is from what it believes: ``(N, G)``."""
+        """How far, in nats, an agent believes the most mistaken partner to be from its own belief: ``(N, G)``."""
         seats = self.seats
         if self.zero is None or self.first is None or seats.targets is None:
             return torch.zeros(feat.shape[:2], device=feat.device)
@@ -260,19 +260,18 @@ class BeliefModel(nn.Module):
         losses["con"] = F.binary_cross_entropy_with_logits(self.cont(judged)[..., 0].float(), target, reduction="none")
         return losses
 
-    def belief_losses(
-        self, feat: Tensor, post_logits: Tensor, rows: Mapping[str, Tensor]
-    ) -> tuple[Tensors, PartnerBeliefs | None]:
-        """Losses ``(N, G)`` of the beliefs of each agent, and the beliefs about partners."""
+    def belief_losses(self, feat: Tensor, post_logits: Tensor, rows: Mapping[str, Tensor]) -> Tensors:
+        """Losses ``(N, G)`` of the beliefs of each agent."""
         N, G = feat.shape[:2]
-        c, seats, losses = self.config, self.seats, {}
+        c, seats = self.config, self.seats
+        losses: Tensors = {}
         alive = rows["alive"]
         zero: Tensor | None = None
         if self.zero is not None and seats.targets is not None:
             zero = self.zero(feat if c.zero_order_gradient else feat.detach())
             losses["zero"] = seats.targets.discrete_losses(zero, rows["truth"])
         if self.first is None:
-            return losses, None
+            return losses
         about = self.first(feat if c.first_order_gradient else feat.detach())
         eye = torch.eye(G, device=feat.device)
         pairs = (1 - eye) * alive[:, None, :]
@@ -288,4 +287,4 @@ class BeliefModel(nn.Module):
             theirs = seats.targets.probs(zero.detach())[:, None].expand(-1, G, -1, -1)
             wrong = seats.targets.discrete_losses(about.target, theirs)
             losses["partner_belief"] = (wrong * pairs).sum(-1) / max(1, G - 1)
-        return losses, about
+        return losses

@@ -244,7 +244,10 @@ def _box_problems(space: spaces.Box, value: Any, where: str) -> list[str]:
 
 
 def sample_action(space: spaces.Space[Any], observation: Any) -> Any:
-    """A random action, a legal one if the observation has an ``action_mask`` for a Discrete space."""
+    """A random action, legal where the observation, or an agent's part of it, has a mask for a Discrete space."""
+    if isinstance(space, spaces.Dict) and isinstance(observation, Mapping) and "agent" in observation:
+        agents = observation["agent"]
+        return {name: sample_action(own, agents.get(name)) for name, own in space.spaces.items()}
     mask = observation.get("action_mask") if isinstance(observation, Mapping) else None
     if mask is not None and isinstance(space, spaces.Discrete):
         return space.sample(mask=np.asarray(mask, np.int8))

@@ -21,7 +21,7 @@ def check(resolved: Resolved) -> None:
         )
     from oneiros.envs import registry
     from oneiros.envs.spaces import flatten_action_space, flatten_observation_space
-    from oneiros.platform.training.agents import build_agent, resolve_device
+    from oneiros.platform.training.agents import build_agent, resolve_device, told
 
     resolve_device(config.device)
     env = registry.make(config.env, **config.env_options)
@@ -29,7 +29,8 @@ def check(resolved: Resolved) -> None:
         hyper = resolved.algorithm.hyperparameters(config.hyper)
         check_spaces = getattr(resolved.algorithm.agent_class, "check_spaces", None)
         if check_spaces is not None:
-            check_spaces(flatten_observation_space(env.observation_space), flatten_action_space(env.action_space))
+            seen = told(resolved.algorithm.agent_class, flatten_observation_space(env.observation_space))
+            check_spaces(seen, flatten_action_space(env.action_space))
         else:
             build_agent(config.agent, hyper, env.observation_space, env.action_space, role="policy")
     finally:

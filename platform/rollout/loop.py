@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
-from oneiros.algorithms.contract import Mode, Policy, Tensors
+from oneiros.algorithms.contract import TRAINING_ONLY, Mode, Policy, Tensors
 from oneiros.envs.spaces import ActionCodec, ObservationCodec
 from oneiros.envs.vector.fault import EnvironmentBroken, EnvironmentFault
 from oneiros.envs.vector.slot import MOST_FAULTS
@@ -259,10 +259,21 @@ class Rollout:
         return count
 
     def _random_actions(self) -> dict[str, Array]:
-        return self.actions.sample(self._rng, self.num_envs, self._obs.get("action_mask"))
+        masks = {}
+        for key in self.actions.space:
+            # One of several agents chooses under a mask of its own.
+            agent = key.removeprefix("action").lstrip("/")
+            mask = self._obs.get(f"agent/{agent}/action_mask" if agent else "action_mask")
+            if mask is not None:
+                masks[key] = mask
+        return self.actions.sample(self._rng, self.num_envs, masks)
 
     def _policy_actions(self, rows: dict[str, Array], t: int) -> dict[str, Array]:
-        obs = {key: torch.from_numpy(values).to(self._device) for key, values in self._obs.items()}
+        obs = {
+            key: torch.from_numpy(values).to(self._device)
+            for key, values in self._obs.items()
+            if not key.startswith(TRAINING_ONLY)
+        }
         is_first = torch.from_numpy(self._is_first).to(self._device)
         actions, self._state, latents = self.policy.act(obs, is_first, self._state, self.mode)
         for key, value in latents.items():

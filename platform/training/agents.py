@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from gymnasium import spaces
-from oneiros.algorithms.contract import Agent, Field, SpaceDict
+from oneiros.algorithms.contract import TRAINING_ONLY, Agent, Field, SpaceDict
 from oneiros.envs.spaces import flatten_action_space, flatten_observation_space
 from oneiros.platform.config import ConfigError, find_algorithm
 from oneiros.platform.config.errors import explain
@@ -60,13 +60,19 @@ def build_agent(
     """Build an agent for an environment's own (not flattened) spaces; raises ``UnsupportedSpace``."""
     agent = agent_class(name)(
         config,
-        flatten_observation_space(observation_space),
+        told(agent_class(name), flatten_observation_space(observation_space)),
         flatten_action_space(action_space),
         device=device,
         seed=seed,
         role=role,
     )
     return cast(Agent, agent)
+
+
+def told(agent: AgentClass, obs_space: SpaceDict) -> dict[str, spaces.Space[Any]]:
+    """Return the observation space that ``agent`` is told of: training-only keys are for those that ask for them."""
+    reads = getattr(agent, "READS_TRAINING_ONLY", False)
+    return {key: space for key, space in obs_space.items() if reads or not key.startswith(TRAINING_ONLY)}
 
 
 def row_fields(agent: Agent, obs_space: SpaceDict, action_space: SpaceDict) -> dict[str, Field]:

@@ -187,5 +187,5 @@ def test_samples_cover_the_space_evenly() -> None:
 def test_masked_samples_are_legal_and_even() -> None:
     mask = np.tile(np.array([[0, 1, 1, 0, 1]], np.int8), (3000, 1))
     mask[0] = 0  # nothing is legal: anything goes, rather than an index that was never meant
-    sample = ActionCodec(spaces.Discrete(5)).sample(np.random.default_rng(0), 3000, mask)["action"]
+    sample = ActionCodec(spaces.Discrete(5)).sample(np.random.default_rng(0), 3000, {"action": mask})["action"]
     np.testing.assert_allclose(np.bincount(sample[1:], minlength=5), [0, 1000, 1000, 0, 1000], atol=120)
