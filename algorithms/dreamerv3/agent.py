@@ -12,14 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from oneiros.algorithms.contract import Field, Mode, SpaceDict, Tensors
+from oneiros.algorithms.contract import SIGNAL, Field, Mode, SpaceDict, Tensors
 from oneiros.algorithms.dreamerv3.actor import ACTION_MASK, ActionLayout, Actor, Noise
 from oneiros.algorithms.dreamerv3.config import Hyperparameters
 from oneiros.algorithms.dreamerv3.encoder_decoder import check_observation
 from oneiros.algorithms.dreamerv3.openloop import open_loop
 from oneiros.algorithms.dreamerv3.returns import ReturnScale, lambda_return
 from oneiros.algorithms.dreamerv3.rssm import Latents
-from oneiros.algorithms.dreamerv3.step import PolicyStep
 from oneiros.algorithms.dreamerv3.step import PolicyStep
 from oneiros.algorithms.dreamerv3.world_model import WorldModel
 from oneiros.algorithms.nn.allocator import keep_freed_memory
@@ -169,11 +168,6 @@ class DreamerV3:
         step = PolicyStep(self.model.encoder, self.model.rssm, self.actor, self.layout)
         return step, step.fields()
 
-    def step_module(self) -> tuple[nn.Module, Mapping[str, Field]]:
-        """See ``contract.ExplicitPolicy``."""
-        step = PolicyStep(self.model.encoder, self.model.rssm, self.actor, self.layout)
-        return step, step.fields()
-
     # ---- learning ----------------------------------------------------------------------------------------------------
 
     def update(self, batch: Mapping[str, Tensor]) -> tuple[Tensors, Tensors]:
@@ -249,6 +243,7 @@ class DreamerV3:
         latents, logits = rssm.observe(tokens, rows["prev_action"], rows["is_first"], start, uniform)
         feat = latents.feat.view(N, -1).to(self.dtype)
         losses, metrics = self.model.losses(feat, logits.view(N, -1), obs, rows["reward"], rows["is_terminal"])
+        signal = sum(self._scaled(losses)).detach().view(T, B).mean(0)
 
         # Imagination, from every replayed state, with no gradient into the model
         K = min(c.imagination_starts or T, T)
@@ -281,8 +276,7 @@ class DreamerV3:
             1 - row["is_last"][:-1].flatten(),
         )
 
-        scales = c.loss_scales.model_dump()
-        total = torch.stack([scales[k.split("/")[0]] * v.mean() for k, v in losses.items()]).sum()
+        total = torch.stack([v.mean() for v in self._scaled(losses)]).sum()
         with torch.no_grad():
             metrics.update({f"loss/{k}": v.detach().mean() for k, v in losses.items()})
             metrics.update(
@@ -302,6 +296,7 @@ class DreamerV3:
             refreshed = {
                 "deter": latents.deter.detach().nan_to_num(0.0).transpose(0, 1).to(torch.float16),
                 "stoch": rssm.pack(latents.stoch.detach()).transpose(0, 1),
+                SIGNAL: signal,
             }
         return total, refreshed, metrics
 
@@ -377,6 +372,10 @@ class DreamerV3:
         model.losses = piece(model.losses)  # type: ignore[method-assign]
         for name in ("imagine_step", "imagined_heads", "values", "actor_loss"):
             setattr(self, name, piece(getattr(self, name)))
+
+    def _scaled(self, losses: Mapping[str, Tensor]) -> list[Tensor]:
+        scales = self.config.loss_scales.model_dump()
+        return [scales[name.split("/")[0]] * loss for name, loss in losses.items()]
 
     def _rand(self, *shape: int) -> Tensor:
         return torch.rand(*shape, generator=self.generator, device=self.device)

@@ -34,8 +34,11 @@ class ReplayConfig(Section):
         default=5_000_000, ge=1_000, description="Rows kept, over all environments; the oldest go first."
     )
     online: bool = Field(default=True, description="Fresh sequences fill the batch before older ones do.")
-    mixture: dict[Literal["uniform", "priority", "recency"], float] = Field(
+    mixture: dict[Literal["uniform", "priority", "curious", "recency"], float] = Field(
         default={"uniform": 1.0}, description="Share of each way to draw the rest of the batch; the shares sum to 1."
+    )
+    latent_stride: Count = Field(
+        default=1, ge=1, description="Latents are kept of every k-th row, and sequences begin there: less memory."
     )
     on_disk: bool = Field(
         default=True,
@@ -176,6 +179,10 @@ class RunConfig(Section):
         if self.run_dir is None:
             raise ConfigError("run_dir must be given.")
         return self.run_dir
+
+    def planned_updates(self, rows: int) -> int:
+        """How many updates of ``rows`` replayed steps each the whole run will take."""
+        return int(self.env_steps * self.train_ratio / rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only: what YAML and JSON can hold, and ``RunConfig(**d)`` takes back."""

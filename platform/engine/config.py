@@ -59,6 +59,7 @@ class WorldModelConfig(AlgorithmConfig):
         self.replay_directory: str | None = None
         self.replay_online = True
         self.replay_mixture: dict[str, float] = {"uniform": 1.0}
+        self.replay_latent_stride = 1
         self.vectorization: Vectorization = "sync"
         self.env_steps_per_iteration: int | None = None
         self.broadcast_interval_s = 0.25
@@ -142,6 +143,7 @@ class WorldModelConfig(AlgorithmConfig):
         directory: Any = NotProvided,
         online: Any = NotProvided,
         mixture: Any = NotProvided,
+        latent_stride: Any = NotProvided,
     ) -> Self:
         """Set what is remembered.
 
@@ -150,13 +152,15 @@ class WorldModelConfig(AlgorithmConfig):
             directory: Where the rows are kept as memory-mapped files, which a killed process leaves whole; by default
                 in memory.
             online: Whether fresh sequences fill the batch before older ones do.
-            mixture: Shares of ``uniform``, ``priority`` and ``recency`` sampling; they sum to 1.
+            mixture: Shares of ``uniform``, ``priority``, ``curious`` and ``recency`` sampling; they sum to 1.
+            latent_stride: Latents are kept of every k-th row, and sequences begin there.
         """
         given = {
             "replay_capacity": capacity,
             "replay_directory": directory,
             "replay_online": online,
             "replay_mixture": mixture,
+            "replay_latent_stride": latent_stride,
         }
         for name, value in given.items():
             if value is not NotProvided:
@@ -395,6 +399,7 @@ _KEPT = (
     "replay_directory",
     "replay_online",
     "replay_mixture",
+    "replay_latent_stride",
     "vectorization",
     "env_steps_per_iteration",
     "broadcast_interval_s",
@@ -447,7 +452,7 @@ def _whole(name: str, value: Any, least: int) -> None:
 
 
 def _shares(name: str, value: Mapping[str, float]) -> None:
-    known = ("uniform", "priority", "recency")
+    known = ("uniform", "priority", "curious", "recency")
     wrong = [key for key in value if key not in known]
     if wrong:
         raise ConfigError(f"{name} has the share {wrong[0]!r}; there are {', '.join(known)}.")

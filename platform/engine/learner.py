@@ -100,6 +100,7 @@ class WorldModelLearner(Learner):
             directory=shard or None,
             online=config.replay_online,
             mixture=config.replay_mixture,
+            latent_stride=config.replay_latent_stride,
             seed=seed + 7_919 * self.rank,
             most_nonfinite=config.most_nonfinite_updates,
             ahead=config.num_env_runners > 0 or device.type == "cuda",

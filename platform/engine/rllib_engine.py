@@ -10,6 +10,7 @@ import ray
 from oneiros.platform.config import RunConfig
 from oneiros.platform.engine.algorithm import DreamerV3, WorldModelAlgorithm
 from oneiros.platform.engine.config import DreamerV3Config, WorldModelConfig
+from oneiros.platform.training.compiling import settle_compile
 from oneiros.platform.training.engine import EvaluationResult, Videos
 
 
@@ -78,7 +79,7 @@ class RLlibEngine:
 def algorithm_config(run: RunConfig) -> WorldModelConfig:
     """Return the RLlib config that means the same as ``run``."""
     settings = DreamerV3Config(DreamerV3) if run.agent == "dreamerv3" else WorldModelConfig(agent=run.agent)
-    hyper: dict[str, Any] = dict(run.hyper)
+    hyper: dict[str, Any] = settle_compile(run)
     return (
         settings.environment(run.env, env_config=dict(run.env_options))
         .env_runners(
@@ -99,6 +100,7 @@ def algorithm_config(run: RunConfig) -> WorldModelConfig:
             directory=str(run.directory / "replay") if run.replay.on_disk and run.run_dir is not None else None,
             online=run.replay.online,
             mixture=dict(run.replay.mixture),
+            latent_stride=run.replay.latent_stride,
         )
         .fault_tolerance(
             recovery_directory=str(run.directory / "recovery") if run.num_learners and run.run_dir else None

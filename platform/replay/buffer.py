@@ -23,7 +23,7 @@ from oneiros.platform.replay.chunks import Chunk, ReplayMismatch, Schema, create
 from oneiros.platform.replay.directory import Directory, mappable_chunks
 from oneiros.platform.replay.gather import gather
 from oneiros.platform.replay.rows import LATENT, checked_latents, checked_rows, row_bytes
-from oneiros.platform.replay.selectors import Mixture, OnlineQueue, Prioritised, Recency, Selector, Uniform
+from oneiros.platform.replay.selectors import Curious, Mixture, OnlineQueue, Prioritised, Recency, Selector, Uniform
 from oneiros.platform.replay.windows import OFFSET_MASK, SHIFT, Ids, Span, Windows, row_id
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Replay:
     ``fields`` describes a row (``Agent.latent_fields`` under ``latent/``); it must have ``is_first`` and ``is_last``.
     ``directory``: where chunks are mapped from disk, one directory a shard; what it holds already is taken over, and
     what a killed process had added stays. None: memory. ``mixture`` gives the fractions of ``"uniform"``,
-    ``"priority"`` and ``"recency"`` draws; ``online`` serves each fresh window once before any of these.
+    ``"priority"``, ``"curious"`` and ``"recency"`` draws; ``online`` serves each fresh window once before any of these.
     ``latent_stride`` keeps latents of every k-th row only; windows then begin at such rows.
     ``chunk_rows`` is the grain of eviction and of files. All methods may be called from several threads.
 
@@ -148,6 +148,7 @@ class Replay:
         choices: dict[str, Callable[[], Selector]] = {
             "uniform": Uniform,
             "priority": lambda: Prioritised(latent_stride, priority_exponent),
+            "curious": lambda: Curious(latent_stride),
             "recency": lambda: Recency(half_life),
         }
         shares = mixture or {"uniform": 1.0}

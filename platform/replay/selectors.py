@@ -7,7 +7,7 @@ generator that it is given, so the whole choice is a function of the replay's st
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -212,7 +212,7 @@ class Prioritised:
             weights = self._weights.get(chunk)
             # A weight of zero means that no window begins there; it must not get one.
             if weights is not None and place < len(weights) and weights[place] > 0:
-                weights[place] = self._weight(value)
+                weights[place] = self._renewed(chunk, place, value)
                 self.largest = max(self.largest, value)
                 touched.add(chunk)
         for chunk in touched:
@@ -252,8 +252,52 @@ class Prioritised:
     def _weight(self, signal: float) -> float:
         return float((signal + self.floor) ** self.exponent)
 
+    def _renewed(self, chunk: int, place: int, signal: float) -> float:
+        """The weight of a window that was replayed and taught ``signal``."""
+        return self._weight(signal)
+
     def _refresh(self, chunk: int) -> None:
         self._tree[self._leaf_of[chunk]] = float(self._weights[chunk].sum())
+
+
+class Curious(Prioritised):
+    """Curious Replay (arXiv:2306.15934): ``novelty * decay ** visits + (signal + floor) ** exponent``.
+
+    What was seldom replayed is drawn often, and so is what the model predicts badly.
+    """
+
+    def __init__(
+        self, stride: int, exponent: float = 0.7, floor: float = 0.01, novelty: float = 1e4, decay: float = 0.7
+    ) -> None:
+        super().__init__(stride, exponent, floor)
+        self.novelty, self.decay = novelty, decay
+        self._visits: dict[int, Counter[int]] = {}
+
+    def dropped(self, chunk: int) -> None:
+        """See `Selector.dropped`."""
+        super().dropped(chunk)
+        self._visits.pop(chunk, None)
+
+    def state_dict(self) -> State:
+        """See `Selector.state_dict`."""
+        rows = [(chunk, *visit) for chunk, visits in self._visits.items() for visit in visits.items()]
+        return {**super().state_dict(), "visits": np.array(rows, np.int64).reshape(-1, 3)}
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """See `Selector.load_state_dict`."""
+        super().load_state_dict(state)
+        self._visits = {}
+        for chunk, place, count in state["visits"].tolist():
+            if chunk in self._weights:
+                self._visits.setdefault(chunk, Counter())[place] = count
+
+    def _weight(self, signal: float) -> float:
+        return self.novelty + super()._weight(signal)
+
+    def _renewed(self, chunk: int, place: int, signal: float) -> float:
+        visits = self._visits.setdefault(chunk, Counter())
+        visits[place] += 1
+        return self.novelty * self.decay ** visits[place] + super()._weight(signal)
 
 
 class Mixture:

@@ -26,6 +26,7 @@ def build_core(
     directory: Path | None = None,
     online: bool = True,
     mixture: Mapping[Any, float] | None = None,
+    latent_stride: int = 1,
     seed: int = 0,
     most_nonfinite: int = 50,
     ahead: bool = False,
@@ -46,5 +47,6 @@ def build_core(
         seed=seed,
         online=online,
         mixture=mixture,
+        latent_stride=latent_stride,
     )
     return LearnerCore(agent, replay, device, ahead=ahead, most_nonfinite=most_nonfinite)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from oneiros.algorithms.contract import Agent, Tensors
+from oneiros.algorithms.contract import SIGNAL, Agent, Tensors
 from oneiros.platform.checkpoint import CheckpointError, read_tree, write_tree
 from oneiros.platform.replay import CorruptChunk, Replay, ReplayMismatch
 from oneiros.platform.replay.staging import Stager
@@ -77,7 +77,7 @@ class LearnerCore:
             staged = self._stager.next()
             metrics, latents = self.agent.update(staged.rows)
             self.updates += 1
-            launched = _Launched(metrics, latents, staged.row_id[:, self.replay.context :])
+            launched = _Launched(metrics, latents, staged.row_id)
             readings += self._finish()
             self._launched = launched
             if not launched.on_device:
@@ -176,7 +176,9 @@ class LearnerCore:
             return []
         launched, self._launched = self._launched, None
         metrics, latents = launched.read()
-        self.replay.write_back(launched.row_id, latents)
+        if SIGNAL in latents:
+            self.replay.prioritise(launched.row_id, latents.pop(SIGNAL))
+        self.replay.write_back(launched.row_id[:, self.replay.context :], latents)
         if metrics.get(NONFINITE, 0.0) > 0:
             self._skip()
         else:

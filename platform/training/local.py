@@ -19,6 +19,7 @@ from oneiros.platform.rollout import Rollout, evaluate
 from oneiros.platform.training.agents import agent_name, build_agent, hyperparameters, resolve_device
 from oneiros.platform.training.assembly import build_core
 from oneiros.platform.training.collector import RolloutCollector
+from oneiros.platform.training.compiling import settle_compile
 from oneiros.platform.training.engine import EvaluationResult, Videos
 from oneiros.platform.training.loop import Loop
 from oneiros.platform.training.pace import fragment_length, iteration_steps
@@ -37,7 +38,7 @@ class LocalEngine:
     def __init__(self, config: RunConfig) -> None:
         """Raises ``ConfigError``, the registry's errors, and ``UnsupportedSpace``."""
         self.config = config
-        self._hyper = hyperparameters(config.agent, config.hyper)
+        self._hyper = hyperparameters(config.agent, settle_compile(config))
         device = resolve_device(config.device)
         env = registry.make_vector(
             config.env, config.num_envs_per_runner, config.vectorization, config.seed, **config.env_options
@@ -63,6 +64,7 @@ class LocalEngine:
             directory=config.run_dir / "replay" if config.replay.on_disk and config.run_dir else None,
             online=config.replay.online,
             mixture=config.replay.mixture,
+            latent_stride=config.replay.latent_stride,
             seed=config.seed,
         )
         rollout = Rollout(env, self.agent, random_steps=config.random_steps, seed=config.seed, device=device)

@@ -93,6 +93,32 @@ def test_signals_that_are_no_numbers_are_counted_and_ignored(tools: SimpleNamesp
     replay.sample(100)
 
 
+def test_curiosity_spreads_visits_and_returns_to_what_surprises(tools: SimpleNamespace) -> None:
+    replay = Replay(tools.FIELDS, **OPTIONS, mixture={"curious": 1.0})
+    replay.add(tools.Source().chunk([0], 50))
+    count = replay.windows.total
+    visits = np.zeros(count, int)
+    for _ in range(20 * count):
+        batch = replay.sample(1)
+        visits[batch["obs"][0, 0, 2]] += 1
+        replay.prioritise(batch["row_id"], np.zeros(1))
+    # Uniform draws would spread twenty visits by a deviation of 4.5.
+    assert visits.std() < 2
+    starts = replay.windows.locate(np.arange(count))
+    for _ in range(60):
+        replay.prioritise(starts, np.where(np.arange(count) == 7, 1e6, 0.0))
+    assert (positions(replay, 1000) == 7).mean() > 0.9
+
+    state = replay.state_dict()
+    again = Replay(tools.FIELDS, **OPTIONS, mixture={"curious": 1.0})
+    again.load_state_dict(state)
+    for _ in range(3):
+        one, other = replay.sample(4), again.sample(4)
+        np.testing.assert_array_equal(one["row_id"], other["row_id"])
+        replay.prioritise(one["row_id"], np.zeros(4))
+        again.prioritise(other["row_id"], np.zeros(4))
+
+
 def test_recency_halves_with_age(tools: SimpleNamespace) -> None:
     replay = Replay(tools.FIELDS, **OPTIONS, mixture={"recency": 1.0}, recency_half_life=100)
     source = tools.Source()

@@ -196,3 +196,21 @@ def test_mistakes_are_named(changes, sentence):
         pytest.skip("there is a GPU")
     with pytest.raises(ConfigError, match=sentence):
         open_engine(config(**changes))
+
+
+def test_what_the_model_predicts_badly_is_replayed_more_often():
+    tiny = {"size": "1m", "deter": 32, "hidden": 16, "groups": 4, "classes": 4, "units": 16, "batch_size": 4}
+    engine = open_engine(
+        config(
+            agent="dreamerv3",
+            hyper={**tiny, "batch_length": 8, "imagination_length": 3},
+            replay={"capacity": 2_000, "on_disk": False, "online": False, "mixture": {"priority": 1.0}},
+        )
+    )
+    while engine.core.updates < 20:
+        engine.step()
+    (priorities,) = engine.core.replay.selector.selectors
+    known = torch.cat([torch.from_numpy(weights) for weights in priorities._weights.values()])
+    assert known[known > 0].unique().numel() > 40
+    assert engine.core.replay.stats()["signals_ignored"] == 0
+    engine.close()
