@@ -175,7 +175,7 @@ class Belief:
         with torch.no_grad():
             G = feat.shape[1]
             others = 1 - torch.eye(G, device=feat.device)
-            return (self.seats.actions.probs(self.model.first(feat).action) * others[..., None]).flatten(2)
+            return (self.seats.actions.probs(self.model.first.intents(feat)) * others[..., None]).flatten(2)
 
     @torch.no_grad()
     def examine(self, rows: Mapping[str, NDArray[Any]]) -> dict[str, float]:
@@ -307,8 +307,8 @@ class Belief:
         K = min(c.imagination_starts or T, T)
         tail = slice((T - K) * B, None)
         there = alive[tail]
-        imagined, actions, active, legal = self.imagine(feat[tail].detach(), there, rows["acting"][tail])
-        intents, reward, cont, slow_value = self.imagined_heads(imagined, there)
+        imagined, intents, actions, active, legal = self.imagine(feat[tail].detach(), there, rows["acting"][tail])
+        reward, cont, slow_value = self.imagined_heads(imagined, intents, there)
         value_logits, value = self.values(imagined, intents, there)
 
         # Actor and critic
@@ -368,43 +368,45 @@ class Belief:
         return total, refreshed, metrics
 
     @torch.no_grad()
-    def imagine(self, feat: Tensor, alive: Tensor, acting: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def imagine(
+        self, feat: Tensor, alive: Tensor, acting: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         """Roll all agents forward from ``(M, G, F)``.
 
-        Returns features ``(H + 1, M, G, F)``, actions ``(H, M, G, A)``, whose actions counted ``(H, M, G)``, and what
-        was legal ``(H * M, G, D)``, if the environment has masks.
+        Returns features ``(H + 1, M, G, F)``, intents ``(H + 1, M, G, I)``, actions ``(H, M, G, A)``, whose actions
+        counted ``(H, M, G)``, and what was legal ``(H * M, G, D)``, if the environment has masks.
         """
         model, H = self.model, self.config.imagination_length
         M, G = alive.shape
         uniform = self._rand(self.generator, H, M, G, model.rssm.groups)
         noise = self.actor.noise((H, M, G), self.generator)
-        feats, actions, actives, legals = [feat], [], [], []
+        feats, intents, actions, actives, legals = [feat], [self.intents(feat)], [], [], []
         for h in range(H):
             turn, legal = model.predict_legal(feat)
             active = alive if turn is None else alive * (acting if h == 0 else turn)
-            params = self.actor(torch.cat([feat, self.intents(feat)], -1))
+            params = self.actor(torch.cat([feat, intents[-1]], -1))
             chosen = self.actor.sample(params, Noise(noise.uniform[h], noise.normal[h]), legal)
             deter, stoch, _ = feat.split([model.rssm.deter, model.rssm.stoch, G], -1)
             deter, stoch = model.imagine_step(deter, stoch, chosen * active[..., None], alive, uniform[h])
             feat = model.feat(deter, stoch)
             feats.append(feat)
+            intents.append(self.intents(feat))
             actions.append(chosen)
             actives.append(active)
             if legal is not None:
                 legals.append(legal)
         stacked = torch.cat(legals) if legals else None
-        return torch.stack(feats), torch.stack(actions), torch.stack(actives), stacked
+        return torch.stack(feats), torch.stack(intents), torch.stack(actions), torch.stack(actives), stacked
 
     @torch.no_grad()
-    def imagined_heads(self, imagined: Tensor, alive: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Intents ``(H + 1, M, G, I)``; reward, continuation and slow value, each ``(H + 1, M, G)``."""
+    def imagined_heads(self, imagined: Tensor, intents: Tensor, alive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Reward, continuation and slow value, each ``(H + 1, M, G)``."""
         shape, flat = imagined.shape[:3], imagined.flatten(0, 1)
         there = alive.expand(shape).flatten(0, 1)
-        intents = self.intents(flat)
         judged = self.model.judged(flat, there)
-        slow = twohot_mean(self.slow_critic(flat, intents, there), self.model.bins)
+        slow = twohot_mean(self.slow_critic(flat, intents.flatten(0, 1), there), self.model.bins)
         reward, cont = self.model.predict_reward(judged), self.model.predict_continue(judged)
-        return intents.view(*shape, -1), reward.view(shape), cont.view(shape), slow.view(shape)
+        return reward.view(shape), cont.view(shape), slow.view(shape)
 
     def values(self, feat: Tensor, intents: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
         """Critic logits ``(H, M, G, bins)`` with gradient, and values ``(H, M, G)`` without."""

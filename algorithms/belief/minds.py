@@ -45,19 +45,29 @@ class FirstOrder(nn.Module):
         self, features: int, layers: int, units: int, agents: int, actions: int, latent: int, targets: int
     ) -> None:
         super().__init__()
-        self.widths = [actions, latent, targets]
+        self.widths = [latent, targets]
         self.trunk = MLP(features, max(1, layers - 1), units)
         self.own = Linear(units, units)
         self.partner = nn.Parameter(torch.randn(agents, units) / units**0.5)
         self.norm = NormSiLU(units)
         self.block = Block(units, units)
-        self.out = Linear(units, sum(self.widths))
+        self.action = Linear(units, actions)
+        self.mind = Linear(units, sum(self.widths))
 
     def forward(self, feat: Tensor) -> PartnerBeliefs:
         """Beliefs of all pairs from ``(M, G, F)``; row i depends on the feature of i alone."""
-        own = self.own(self.trunk(feat))
         M, G = feat.shape[:2]
-        asked = self.norm((own[:, :, None] + self.partner).flatten(0, 2))
-        out = self.out(self.block(asked)).float().view(M, G, G, -1)
-        action, latent, target = out.split(self.widths, -1)
-        return PartnerBeliefs(action, latent, target)
+        asked = self._ask(feat)
+        latent, target = self.mind(asked).float().view(M, G, G, -1).split(self.widths, -1)
+        return PartnerBeliefs(self.action(asked).float().view(M, G, G, -1), latent, target)
+
+    def intents(self, feat: Tensor) -> Tensor:
+        """Of all pairs, only what is believed of the next action, ``(M, G, G, A)``."""
+        M, G = feat.shape[:2]
+        out: Tensor = self.action(self._ask(feat)).float().view(M, G, G, -1)
+        return out
+
+    def _ask(self, feat: Tensor) -> Tensor:
+        own = self.own(self.trunk(feat))
+        out: Tensor = self.block(self.norm((own[:, :, None] + self.partner).flatten(0, 2)))
+        return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,6 +18,14 @@ from oneiros.platform.rollout.episode import Episode
 from oneiros.platform.rollout.loop import Rollout
 
 LONGEST_EPISODE = 1_000_000
+
+
+@runtime_checkable
+class Examines(Protocol):
+    """A policy that can say more about the rows that it acted in than what they paid."""
+
+    def examine(self, rows: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+        """Numbers about rows ``(N, T, ...)``, training-only keys included."""
 
 
 class EndlessEpisode(RuntimeError):
@@ -35,7 +43,7 @@ class EvaluationResult:
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
     extras: Mapping[str, float] = field(default_factory=dict)
-    """Means of what the environment says of its episodes."""
+    """Means of what the environment says of its episodes, and what the policy says of its rows (``Examines``)."""
     faults: int = 0
     """Episodes that a fault of the environment cut short; they are not among ``episodes``."""
     frames: NDArray[np.uint8] | None = field(default=None, compare=False)
@@ -67,7 +75,8 @@ def evaluate(
     Each environment contributes a number of episodes fixed beforehand, so that short ones are not counted more often
     for being short. ``record`` keeps the frames of the first episode: the environment's ``rgb_array``
     rendering; none where its suite knows no ``render_mode``.
-    An option ``seed`` of the environment yields to ``seed``.
+    An option ``seed`` of the environment yields to ``seed``. A policy that ``Examines`` rows is shown all of them, also
+    those of the episodes that are under way when the last one that counts ends.
     Raises ``EndlessEpisode`` if one lasts longer than ``longest_episode`` policy steps.
     """
     if episodes < 1:
@@ -76,6 +85,8 @@ def evaluate(
     options = {key: value for key, value in (env_options or {}).items() if key != "seed"}
     env, draws = _make(env_id, num_envs, vectorization, seed, options, record)
     frames: list[NDArray[np.uint8]] = []
+    examined: list[Mapping[str, NDArray[Any]]] = []
+    examines = isinstance(policy, Examines)
     try:
         rollout = Rollout(env, policy, mode=mode, seed=seed, device=device)
         slots = _Quotas(episodes, num_envs)
@@ -83,7 +94,9 @@ def evaluate(
         if recording:
             frames.append(_frame(env))
         while not slots.full:
-            rollout.collect(1)
+            chunk = rollout.collect(1)
+            if examines:
+                examined.append(chunk.rows)
             if recording:
                 frames.append(_frame(env))
             for episode in rollout.episodes():
@@ -97,7 +110,10 @@ def evaluate(
                 )
     finally:
         env.close()
-    return _result(slots, np.stack(frames) if frames else None)
+    said = {}
+    if isinstance(policy, Examines):
+        said = policy.examine({key: np.concatenate([rows[key] for rows in examined], 1) for key in examined[0]})
+    return _result(slots, said, np.stack(frames) if frames else None)
 
 
 def _make(
@@ -144,7 +160,7 @@ class _Quotas:
         self.episodes.append(episode)
 
 
-def _result(slots: _Quotas, frames: NDArray[np.uint8] | None) -> EvaluationResult:
+def _result(slots: _Quotas, said: Mapping[str, float], frames: NDArray[np.uint8] | None) -> EvaluationResult:
     scores = np.array([episode.score for episode in slots.episodes])
     keys = sorted({key for episode in slots.episodes for key in episode.extras})
     return EvaluationResult(
@@ -154,7 +170,8 @@ def _result(slots: _Quotas, frames: NDArray[np.uint8] | None) -> EvaluationResul
         length_mean=float(np.mean([episode.length for episode in slots.episodes])),
         returns=tuple(float(score) for score in scores),
         lengths=tuple(episode.length for episode in slots.episodes),
-        extras={key: float(np.mean([episode.extras.get(key, 0.0) for episode in slots.episodes])) for key in keys},
+        extras={key: float(np.mean([episode.extras.get(key, 0.0) for episode in slots.episodes])) for key in keys}
+        | dict(said),
         faults=slots.faults,
         frames=frames,
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +30,8 @@ class EvaluationResult:
     lengths: tuple[int, ...]
     faults: int = 0
     """Episodes that a fault of the environment cut short; they are not among ``episodes``."""
+    extras: Mapping[str, float] = field(default_factory=dict)
+    """What the environment says of its episodes, and the policy of what it did in them; means over ``parts`` played."""
 
     @classmethod
     def join(cls, parts: Sequence[RolloutResult], env_steps: int) -> EvaluationResult:
@@ -45,15 +47,27 @@ class EvaluationResult:
             returns=returns,
             lengths=lengths,
             faults=sum(part.faults for part in parts),
+            extras=_means(parts),
         )
 
     def metrics(self) -> dict[str, float]:
         """The numbers worth a curve."""
-        return {"return_mean": self.return_mean, "return_std": self.return_std, "length_mean": self.length_mean}
+        own = {"return_mean": self.return_mean, "return_std": self.return_std, "length_mean": self.length_mean}
+        return {**self.extras, **own}
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON holds it."""
-        return {**asdict(self), "returns": list(self.returns), "lengths": list(self.lengths)}
+        lists = {"returns": list(self.returns), "lengths": list(self.lengths)}
+        return {**asdict(self), **lists, "extras": dict(self.extras)}
+
+
+def _means(parts: Sequence[RolloutResult]) -> dict[str, float]:
+    """Means of the extras, weighed by episodes, over the parts that have them."""
+    means = {}
+    for key in sorted({key for part in parts for key in part.extras}):
+        having = [part for part in parts if key in part.extras]
+        means[key] = float(np.average([part.extras[key] for part in having], weights=[p.episodes for p in having]))
+    return means
 
 
 class Engine(Protocol):

@@ -49,7 +49,7 @@ def curve_of(run: Path) -> list[dict[str, float]]:
 def evaluations_of(run: Path) -> list[dict[str, float]]:
     """The evaluations made during training, and the final one."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    made = {r["env_steps"]: r["evaluation/return_mean"] for r in rows if "evaluation/return_mean" in r and len(r) < 10}
+    made = {r["env_steps"]: r["evaluation/return_mean"] for r in rows if "evaluation/return_mean" in r and "updates" not in r}
     final = json.loads((run / "evaluation.json").read_text())
     made[final["env_steps"]] = final["return_mean"]
     return [{"env_steps": steps, "return": round(value, 3)} for steps, value in made.items()]
@@ -66,7 +66,8 @@ def record(run: Path) -> dict[str, Any]:
         "command": command_of(provenance),
         "seed": config["seed"],
         "env_steps": evaluation["env_steps"],
-        "evaluation": {k: evaluation[k] for k in ("episodes", "return_mean", "return_std", "length_mean")},
+        "evaluation": {k: evaluation[k] for k in ("episodes", "return_mean", "return_std", "length_mean")}
+        | ({"extras": evaluation["extras"]} if evaluation.get("extras") else {}),
         "wall_seconds": curve[-1]["seconds"] if curve else None,
         "curve": curve,
         "evaluations": evaluations_of(run),
