@@ -15,7 +15,7 @@ import torch
 from gymnasium import spaces
 from oneiros.algorithms.contract import Field, SpaceDict, Tensors, UnsupportedSpace
 from oneiros.algorithms.dreamerv3.encoder_decoder import class_counts, one_hots
-from oneiros.algorithms.nn.distributions import bounded_normal, normal_entropy, normal_log_prob
+from oneiros.algorithms.nn.distributions import bounded_normal, normal_entropy, normal_log_prob, straight_through
 from oneiros.algorithms.nn.layers import MLP
 from torch import Tensor, nn
 
@@ -128,7 +128,10 @@ class Actor(nn.Module):
         return probs, mean, std
 
     def sample(self, params: Tensor, noise: Noise, mask: Tensor | None = None) -> Tensor:
-        """Sample flat actions ``(N, A)`` without gradient; ``mask`` ``(N, n)`` is 1 where an action is legal."""
+        """Sample flat actions ``(N, A)``; ``mask`` ``(N, n)`` is 1 where an action is legal.
+
+        The gradient, if one is wanted, is straight-through for classes and that of ``mean + std * noise`` for values.
+        """
         probs, mean, std = self._split(params, mask)
         parts = []
         for i, p in enumerate(probs):
@@ -136,7 +139,8 @@ class Actor(nn.Module):
             one_hot = torch.diff(reached, dim=-1, prepend=torch.zeros_like(reached[:, :1]))
             # Rounding can leave the cumulative sum below the noise: fall back to the most likely class.
             missed = 1 - one_hot.sum(-1, keepdim=True)
-            parts.append(one_hot + missed * torch.nn.functional.one_hot(p.argmax(-1), p.shape[-1]))
+            one_hot = one_hot + missed * torch.nn.functional.one_hot(p.argmax(-1), p.shape[-1])
+            parts.append(straight_through(one_hot, p) if torch.is_grad_enabled() else one_hot)
         return torch.cat([*parts, mean + std * noise.normal], -1)
 
     def mode(self, params: Tensor, mask: Tensor | None = None) -> Tensor:

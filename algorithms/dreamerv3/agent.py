@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -25,10 +25,26 @@ from oneiros.algorithms.nn.allocator import keep_freed_memory
 from oneiros.algorithms.nn.capture import Captured
 from oneiros.algorithms.nn.distributions import twohot_losses, twohot_mean
 from oneiros.algorithms.nn.laprop import LaProp
-from oneiros.algorithms.nn.layers import MLP
+from oneiros.algorithms.nn.layers import MLP, frozen
 from oneiros.algorithms.nn.precision import choose_compile, choose_precision
 from oneiros.algorithms.nn.weights import Weights
 from torch import Tensor, nn
+
+
+class Dream(NamedTuple):
+    """Imagined steps; ``feat``, ``reward``, ``cont`` and ``slow_value`` are ``(H + 1, M, ...)``, nothing has gradients
+    but ``returns``."""
+
+    feat: Tensor
+    action: Tensor
+    """``(H, M, A)``."""
+    reward: Tensor
+    cont: Tensor
+    slow_value: Tensor
+    mask: Tensor | None
+    """Legal actions ``(H * M, n)``."""
+    returns: Tensor | None
+    """Lambda-returns ``(H, M)`` with the gradient to the actor, where it learns through the dynamics."""
 
 
 class DreamerV3:
@@ -73,7 +89,7 @@ class DreamerV3:
         rssm = self.model.rssm
         self.latent_fields = {
             "deter": Field((rssm.deter,), np.dtype(np.float16)),
-            "stoch": Field((rssm.groups,), np.dtype(np.uint8)),
+            "stoch": Field((rssm.groups,), np.dtype(str(rssm.stored).removeprefix("torch."))),
         }
         # Acting's weights come first, so that they are one slice of the buffer.
         policy: list[nn.Module] = [self.model.encoder, rssm, self.actor]
@@ -243,14 +259,15 @@ class DreamerV3:
         latents, logits = rssm.observe(tokens, rows["prev_action"], rows["is_first"], start, uniform)
         feat = latents.feat.view(N, -1).to(self.dtype)
         losses, metrics = self.model.losses(feat, logits.view(N, -1), obs, rows["reward"], rows["is_terminal"])
-        signal = sum(self._scaled(losses)).detach().view(T, B).mean(0)
+        signal = torch.stack(self._scaled(losses)).detach().sum(0).view(T, B).mean(0)
 
         # Imagination, from every replayed state, with no gradient into the model
         K = min(c.imagination_starts or T, T)
-        imagined, actions = self.imagine(feat[(T - K) * B :].detach())
-        reward, cont, slow_value, masks = self.imagined_heads(imagined)
+        dream = self.dream(feat[(T - K) * B :].detach())
+        imagined, reward, cont = dream.feat, dream.reward, dream.cont
         value_logits, value = self.values(imagined[:-1])
-        value = torch.cat([value, self.value(imagined[-1])[None]])
+        with torch.no_grad():
+            value = torch.cat([value, self.value(imagined[-1])[None]])
 
         # Actor and critic
         returns = lambda_return(reward, torch.zeros_like(cont), 1 - cont, value, 1.0, c.lam)
@@ -258,9 +275,11 @@ class DreamerV3:
         gathered = returns if self.all_gather is None else self.all_gather(returns)
         scale = self.return_scale.update(gathered)
         advantage = ((returns - value[:-1]) / scale).flatten()
-        flat = imagined[:-1].flatten(0, 1)
-        losses["policy"], entropy = self.actor_loss(flat, actions.flatten(0, 1), advantage, weight, masks)
-        losses["value"] = self.critic_loss(value_logits, returns.flatten(), slow_value[:-1].flatten(), weight)
+        flat, acted = imagined[:-1].flatten(0, 1), dream.action.flatten(0, 1)
+        losses["policy"], entropy = self.actor_loss(flat, acted, advantage, weight, dream.mask)
+        if dream.returns is not None:
+            losses["policy"] = -weight * (dream.returns.flatten() / scale + c.entropy * entropy)
+        losses["value"] = self.critic_loss(value_logits, returns.flatten(), dream.slow_value[:-1].flatten(), weight)
 
         # Replay critic: fixed discount and recorded ends, bootstrapped from the first imagined return
         replayed = feat[(T - K) * B :] if c.replay_value_gradient else feat[(T - K) * B :].detach()
@@ -272,7 +291,7 @@ class DreamerV3:
         losses["repval"] = self.critic_loss(
             replay_logits[: (K - 1) * B],
             targets.flatten(),
-            slow_value[0][: (K - 1) * B],
+            dream.slow_value[0][: (K - 1) * B],
             1 - row["is_last"][:-1].flatten(),
         )
 
@@ -289,8 +308,8 @@ class DreamerV3:
                     "replay/value": replay_value.mean(),
                     "advantage_magnitude": advantage.abs().mean(),
                     "return_scale": scale,
-                    "policy_entropy": entropy.mean(),
-                    "policy_randomness": entropy.mean() / self.actor.max_entropy(),
+                    "policy_entropy": entropy.detach().mean(),
+                    "policy_randomness": entropy.detach().mean() / self.actor.max_entropy(),
                 }
             )
             refreshed = {
@@ -300,7 +319,21 @@ class DreamerV3:
             }
         return total, refreshed, metrics
 
-    @torch.no_grad()
+    def dream(self, feat: Tensor) -> Dream:
+        """Imagine from ``(M, F)``; the actor alone gets gradients, and only if it learns through the dynamics."""
+        if self.config.actor_gradient == "reinforce":
+            with torch.no_grad():
+                imagined, actions = self.imagine(feat)
+                return Dream(imagined, actions, *self.imagined_heads(imagined), None)
+        with frozen([self.model, self.critic]):
+            imagined, actions = self.imagine(feat)
+            reward, cont, slow_value, mask = self.imagined_heads(imagined)
+            value = self.value(imagined.flatten(0, 1)).view(reward.shape)
+            returns = lambda_return(reward, torch.zeros_like(cont), 1 - cont, value, 1.0, self.config.lam)
+        mask = None if mask is None else mask.detach()
+        feats, actions, slow_value = imagined.detach(), actions.detach(), slow_value.detach()
+        return Dream(feats, actions, reward.detach(), cont.detach(), slow_value, mask, returns)
+
     def imagine(self, feat: Tensor) -> tuple[Tensor, Tensor]:
         """Roll the policy forward from ``(M, F)``: features ``(H + 1, M, F)`` and actions ``(H, M, A)``."""
         H, M = self.config.imagination_length, feat.shape[0]
@@ -323,7 +356,6 @@ class DreamerV3:
         deter, stoch = self.model.rssm.imagine_step(deter.contiguous(), stoch, action, uniform)
         return torch.cat([deter, stoch], -1), action
 
-    @torch.no_grad()
     def imagined_heads(self, imagined: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Reward, continuation and slow value, each ``(H + 1, M)``, and masks ``(H * M, n)``, of ``(H + 1, M, F)``."""
         shape, flat = imagined.shape[:2], imagined.flatten(0, 1)
@@ -337,7 +369,6 @@ class DreamerV3:
         logits = self.critic(feat.flatten(0, 1))
         return logits, twohot_mean(logits.detach(), self.model.bins).view(feat.shape[:2])
 
-    @torch.no_grad()
     def value(self, feat: Tensor) -> Tensor:
         """The critic's value ``(M,)`` of ``(M, F)``."""
         return twohot_mean(self.critic(feat), self.model.bins)
@@ -345,11 +376,11 @@ class DreamerV3:
     def actor_loss(
         self, feat: Tensor, action: Tensor, advantage: Tensor, weight: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """REINFORCE with entropy, ``(M,)`` (DreamerV3 eq. 6), and the entropy ``(M,)`` in nats."""
+        """REINFORCE with entropy, ``(M,)`` (DreamerV3 eq. 6), and the entropy ``(M,)`` in nats, with its gradient."""
         params = self.actor(feat)
         log_prob = self.actor.log_prob(params, action, mask)
         entropy = self.actor.entropy(params, mask)
-        return -weight * (advantage * log_prob + self.config.entropy * entropy), entropy.detach()
+        return -weight * (advantage * log_prob + self.config.entropy * entropy), entropy
 
     def critic_loss(self, logits: Tensor, returns: Tensor, slow: Tensor, weight: Tensor) -> Tensor:
         """Two-hot cross-entropy ``(M,)`` with the returns and, as a regulariser, with the slow critic's value."""
@@ -370,7 +401,9 @@ class DreamerV3:
         rssm, model = self.model.rssm, self.model
         rssm.observe_step = piece(rssm.observe_step)  # type: ignore[method-assign]
         model.losses = piece(model.losses)  # type: ignore[method-assign]
-        for name in ("imagine_step", "imagined_heads", "values", "actor_loss"):
+        # Gradients through the dynamics want graphs that the pieces for imagination without any cannot give.
+        imagining = ("imagine_step", "imagined_heads") if self.config.actor_gradient == "reinforce" else ()
+        for name in (*imagining, "values", "actor_loss"):
             setattr(self, name, piece(getattr(self, name)))
 
     def _scaled(self, losses: Mapping[str, Tensor]) -> list[Tensor]:

@@ -41,6 +41,9 @@ class Hyperparameters(BaseModel):
     deter: int | None = Field(None, ge=8, description="deterministic width; the size's own if unset; a multiple of 8")
     hidden: int | None = Field(None, ge=4, description="width of the recurrent model's layers; the size's own if unset")
     groups: int = Field(32, ge=1, description="number of categorical latents")
+    latent: Literal["categorical", "gaussian"] = Field(
+        "categorical", description="kind of latents; gaussian is the first Dreamer's, of `groups` dimensions"
+    )
     classes: int | None = Field(None, ge=2, le=256, description="classes of each latent; the size's own if unset")
     depth: int | None = Field(
         None, ge=2, description="base channels of the convolutions; the size's own if unset; even"
@@ -69,6 +72,9 @@ class Hyperparameters(BaseModel):
         None, ge=2, description="imagine only from the last so many states of each sequence; from all if unset"
     )
     lam: float = Field(0.95, ge=0, le=1, description="lambda of the returns")
+    actor_gradient: Literal["reinforce", "dynamics"] = Field(
+        "reinforce", description="how the actor learns; dynamics: by the returns' gradient through the imagined steps"
+    )
     entropy: float = Field(3e-4, ge=0, description="weight of the actor's entropy")
     return_rate: float = Field(0.01, gt=0, le=1, description="rate of the return percentiles")
     slow_rate: float = Field(0.02, gt=0, le=1, description="rate at which the slow critic follows, each update")

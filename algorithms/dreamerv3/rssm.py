@@ -10,7 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from oneiros.algorithms.nn.distributions import latent_probs, one_hot_sample, straight_through
+from oneiros.algorithms.nn.distributions import (
+    categorical_entropy,
+    categorical_kl,
+    latent_probs,
+    one_hot_sample,
+    straight_through,
+)
 from oneiros.algorithms.nn.layers import MLP, Block, BlockLinear, Linear, NormSiLU, tanh
 from torch import Tensor, nn
 
@@ -74,6 +80,9 @@ class RSSM(nn.Module):
         unimix: share of the uniform distribution in every latent distribution.
     """
 
+    stored = torch.uint8
+    """The dtype in which replay keeps a stochastic state."""
+
     def __init__(
         self,
         deter: int,
@@ -102,6 +111,18 @@ class RSSM(nn.Module):
             torch.zeros(batch, self.deter, dtype=dtype, device=device),
             torch.zeros(batch, self.stoch, dtype=dtype, device=device),
         )
+
+    def distribution(self, logits: Tensor) -> Tensor:
+        """What ``kl`` and ``entropy`` take: here ``probs``."""
+        return self.probs(logits)
+
+    def kl(self, p: Tensor, q: Tensor) -> Tensor:
+        """``KL(p || q)``, summed over groups: ``(N,)``."""
+        return categorical_kl(p, q)
+
+    def entropy(self, p: Tensor) -> Tensor:
+        """Entropy in nats, summed over groups: ``(N,)``."""
+        return categorical_entropy(p)
 
     def probs(self, logits: Tensor) -> Tensor:
         """Probabilities ``(N, K, S)``, float32, of logits ``(N, K * S)``."""

@@ -9,10 +9,9 @@ from oneiros.algorithms.contract import SpaceDict, Tensors
 from oneiros.algorithms.dreamerv3.actor import ACTION_MASK, ActionLayout
 from oneiros.algorithms.dreamerv3.config import Hyperparameters
 from oneiros.algorithms.dreamerv3.encoder_decoder import Decoder, Encoder
+from oneiros.algorithms.dreamerv3.gaussian import GaussianRSSM
 from oneiros.algorithms.dreamerv3.rssm import RSSM, Latents
 from oneiros.algorithms.nn.distributions import (
-    categorical_entropy,
-    categorical_kl,
     twohot_bins,
     twohot_loss,
     twohot_mean,
@@ -35,15 +34,12 @@ class WorldModel(nn.Module):
         c, units = config, config.width("units")
         self.config, self.layout = config, layout
         self.encoder = Encoder(obs_space, c.width("depth"), units, c.encoder_layers)
-        self.rssm = RSSM(
-            c.width("deter"),
-            c.width("hidden"),
-            c.groups,
-            c.width("classes"),
-            self.encoder.tokens,
-            layout.width,
-            unimix=c.unimix,
-        )
+        deter, hidden, tokens = c.width("deter"), c.width("hidden"), self.encoder.tokens
+        self.rssm: RSSM
+        if c.latent == "gaussian":
+            self.rssm = GaussianRSSM(deter, hidden, c.groups, tokens, layout.width)
+        else:
+            self.rssm = RSSM(deter, hidden, c.groups, c.width("classes"), tokens, layout.width, unimix=c.unimix)
         self.features = self.rssm.deter + self.rssm.stoch
         decoded = {k: s for k, s in obs_space.items() if k != ACTION_MASK}
         self.decoder = Decoder(decoded, self.rssm.deter, self.rssm.stoch, c.width("depth"), units, c.decoder_layers)
@@ -64,11 +60,11 @@ class WorldModel(nn.Module):
         DreamerV3 eqs. 4 and 5. ``reward`` and ``terminal`` are float ``(N,)``.
         """
         rssm = self.rssm
-        post = rssm.probs(post_logits)
-        prior = rssm.probs(rssm.prior(feat[:, : rssm.deter]))
+        post = rssm.distribution(post_logits)
+        prior = rssm.distribution(rssm.prior(feat[:, : rssm.deter]))
         losses = {
-            "dyn": categorical_kl(post.detach(), prior).clamp(min=self.config.free_nats),
-            "rep": categorical_kl(post, prior.detach()).clamp(min=self.config.free_nats),
+            "dyn": rssm.kl(post.detach(), prior).clamp(min=self.config.free_nats),
+            "rep": rssm.kl(post, prior.detach()).clamp(min=self.config.free_nats),
         }
         losses.update({f"rec/{k}": v for k, v in self.decoder.losses(feat, obs).items()})
         if self.mask is not None:
@@ -82,8 +78,8 @@ class WorldModel(nn.Module):
         losses["con"] = F.binary_cross_entropy_with_logits(self.cont(feat)[:, 0].float(), target, reduction="none")
         with torch.no_grad():
             metrics = {
-                "post_entropy": categorical_entropy(post).mean(),
-                "prior_entropy": categorical_entropy(prior).mean(),
+                "post_entropy": rssm.entropy(post).mean(),
+                "prior_entropy": rssm.entropy(prior).mean(),
             }
         return losses, metrics
 

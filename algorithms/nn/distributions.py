@@ -54,12 +54,17 @@ def straight_through(sample: Tensor, probs: Tensor) -> Tensor:
 
 def categorical_kl(p: Tensor, q: Tensor) -> Tensor:
     """``KL(p || q)`` of probabilities ``(N, classes, groups)``, summed over groups: ``(N,)``."""
-    return (p * (p.log() - q.log())).sum((1, 2))
+    return (p * (_safe_log(p) - _safe_log(q))).sum((1, 2))
 
 
 def categorical_entropy(p: Tensor) -> Tensor:
     """Entropy in nats of probabilities ``(N, classes, groups)``, summed over groups: ``(N,)``."""
-    return -(p * p.log()).sum((1, 2))
+    return -(p * _safe_log(p)).sum((1, 2))
+
+
+def _safe_log(p: Tensor) -> Tensor:
+    """Without a share of uniform, probabilities can round to zero."""
+    return p.clamp(min=1e-20).log()
 
 
 # ---- two-hot scalars -------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ Initialisation (DreamerV3): normal truncated at two deviations with std ``1.1368
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -177,3 +178,23 @@ class MLP(nn.Module):
 def layers_of(modules: Sequence[nn.Module]) -> list[Layer]:
     """Every ``Layer`` inside ``modules``, in the order of definition."""
     return [m for module in modules for m in module.modules() if isinstance(m, Layer)]
+
+
+@contextmanager
+def frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """What is computed inside passes gradients through ``modules`` and gives none to their parameters."""
+    params = [p for module in modules for p in module.parameters() if p.requires_grad]
+    layers = [layer for layer in layers_of(modules) if layer.low_weight is not None]
+    copies = [(layer.low_weight, layer.low_bias) for layer in layers]
+    for param in params:
+        param.requires_grad_(False)
+    for layer, (weight, bias) in zip(layers, copies, strict=True):
+        layer.low_weight = None if weight is None else weight.detach()
+        layer.low_bias = None if bias is None else bias.detach()
+    try:
+        yield
+    finally:
+        for param in params:
+            param.requires_grad_(True)
+        for layer, (weight, bias) in zip(layers, copies, strict=True):
+            layer.low_weight, layer.low_bias = weight, bias

@@ -160,8 +160,9 @@ def test_the_mode_is_the_likeliest_action() -> None:
 def test_no_gradient_through_imagination(space: spaces.Space, make_agent: Callable[..., DreamerV3]) -> None:
     agent = make_agent(action={"action": space})
     feat = torch.randn(4, agent.model.features, requires_grad=True)
-    feats, actions = agent.imagine(feat)
-    assert not feats.requires_grad and not actions.requires_grad
+    dream = agent.dream(feat)
+    assert dream.returns is None
+    assert not any(part is not None and part.requires_grad for part in dream)
 
 
 def test_the_widest_policy_has_randomness_one() -> None:

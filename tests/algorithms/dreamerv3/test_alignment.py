@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from oneiros.algorithms.contract import SIGNAL
 from oneiros.algorithms.dreamerv3 import DreamerV3
 from torch import Tensor
 
@@ -151,6 +152,7 @@ def test_refreshed_latents_have_the_stored_shapes_and_dtypes(make_agent: Make, m
     for precision in ("float32", "bfloat16"):
         agent = make_agent(precision=precision)
         _, refreshed = agent.update(make_rows(agent, batch=3, length=7))
+        assert refreshed.pop(SIGNAL).shape == (3,)
         assert refreshed.keys() == agent.latent_fields.keys()
         for key, field in agent.latent_fields.items():
             assert refreshed[key].shape == (3, 6, *field.shape)
