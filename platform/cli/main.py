@@ -15,8 +15,13 @@ from oneiros.platform.cli import (
     doctor,
     envs,
     evaluate,
+    export,
+    jobs,
     resume,
     runs,
+    serve,
+    submit,
+    sweep,
     train,
 )
 
@@ -34,12 +39,17 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("resume")(resume.resume)
+app.command("export")(export.export)
+app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("config")(config.config)
 app.command("algorithms")(algorithms.algorithms)
 app.command("doctor")(doctor.doctor)
 app.command("runs")(runs.runs)
+app.command("submit")(submit.submit)
+app.command("sweep")(sweep.sweep)
 app.add_typer(envs.app, name="envs")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(bench.app, name="bench")
 
 

@@ -10,7 +10,7 @@ import typer
 from oneiros.platform.cli import completion
 
 if TYPE_CHECKING:
-    from oneiros.platform.config import Resolved
+    from oneiros.platform.config import Layer, Resolved
 
 
 YAML_ENDINGS = (".yaml", ".yml")
@@ -77,7 +77,13 @@ class Flags:
 
     def resolve(self) -> Resolved:
         """Layer file, overrides and flags; raises ``ConfigError``."""
-        from oneiros.platform.config import Layer, overrides_layer, resolve, yaml_layer
+        from oneiros.platform.config import resolve
+
+        return resolve(self.layers())
+
+    def layers(self) -> list[Layer]:
+        """File, overrides and flags, the last of which counts most; raises ``ConfigError``."""
+        from oneiros.platform.config import Layer, overrides_layer, yaml_layer
 
         env: str | None = self.env
         file = self.file
@@ -98,4 +104,4 @@ class Flags:
             "--device": ("device", self.device),
         }
         layers += [Layer(flag, {key: value}) for flag, (key, value) in flags.items() if value is not None]
-        return resolve(layers)
+        return layers

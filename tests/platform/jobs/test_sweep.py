@@ -1,0 +1,119 @@
+"""Sweeps: real trainings on Ray Tune, nested in MLflow."""
+
+import json
+import os
+
+import pytest
+from oneiros.platform.config import ConfigError
+from oneiros.platform.jobs.packages import stage_plugin
+from oneiros.platform.jobs.search_space import read_space
+from oneiros.platform.tracking import RunDirectory
+
+CONFIG = """
+env: corridors/short
+agent: linear
+engine: local
+env_steps: 3000
+learning_starts: 64
+train_ratio: 4
+num_envs_per_runner: 2
+tracking: {every_seconds: 0.2}
+evaluation: {episodes: 2}
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_trials_are_compared_ended_early_and_nested_under_one_run(process, plugin, tmp_path):
+    from mlflow import MlflowClient
+
+    stage_plugin(plugin, tmp_path / "staged")
+    (tmp_path / "tiny.yaml").write_text(CONFIG)
+    # The best first: whatever comes later lags behind it and is ended at the first look.
+    (tmp_path / "space.yaml").write_text("env_options.prize: {grid: [9, 1, -1]}\nseed: {integer: [3, 7]}\n")
+    (folder,) = (path for path in (tmp_path / "staged/unpacked").iterdir())
+    words = [
+        "--space",
+        tmp_path / "space.yaml",
+        "--sweep-dir",
+        tmp_path / "runs/sweep",
+        "--samples",
+        1,
+        "--concurrent",
+        1,
+    ]
+    ran = process(
+        *("sweep", tmp_path / "tiny.yaml", *words, "--asha", "--grace", 300, "--json", tmp_path / "out.json"),
+        PYTHONPATH=os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]),
+        RAY_AUTH_MODE="disabled",
+    )
+    assert ran.returncode == 1, ran.stdout + ran.stderr  # One trial has failed.
+    out = json.loads((tmp_path / "out.json").read_text())
+    best, *others, failed = out["trials"]
+    assert (best["state"], best["metric"], best["values"]["env_options.prize"]) == ("done", 9.0, 9)
+    assert best == out["best"] and best["env_steps"] >= 3000 and 3 <= best["values"]["seed"] <= 7
+    (lagging,) = others
+    assert (lagging["state"], lagging["metric"]) == ("stopped", 1.0) and 300 <= lagging["env_steps"] < 3000
+    assert failed["state"] == "failed" and "no such prize" in failed["error"]
+    assert "Best: " + best["run_dir"] in ran.stdout
+    assert "trial-00002 failed: OverflowError: no such prize" in ran.stdout and "Traceback" not in ran.stderr
+
+    for trial in (best, lagging):
+        run = RunDirectory.open(tmp_path / "runs/sweep" / os.path.basename(trial["run_dir"]))
+        assert run.config().seed == trial["values"]["seed"] and run.find_checkpoint().is_dir()
+
+    client = MlflowClient(f"sqlite:///{(tmp_path / 'runs/mlflow.db').resolve()}")
+    experiment = client.get_experiment_by_name("oneiros")
+    runs = {run.info.run_id: run for run in client.search_runs([experiment.experiment_id])}
+    parent = runs.pop(out["mlflow_run"])
+    assert parent.info.status == "FINISHED" and parent.data.metrics["best/return"] == 9.0
+    assert parent.data.tags["best.env_options.prize"] == "9"
+    assert {"space.yaml", "sweep.json"} <= {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
+    states = sorted(run.info.status for run in runs.values())
+    assert states == ["FAILED", "FINISHED", "KILLED"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "varies nothing"),
+        ("seed: [1, 2]", r"seed in .* must say how it varies, such as \{choice: \[1, 2\]\}"),
+        ("seed: {gird: [1, 2]}", "varies by 'gird', which is unknown: did you mean grid?"),
+        ("seed: {grid: 3}", "must list its values"),
+        ("a: {uniform: [2, 1]}", "with LOW below HIGH"),
+        ("a: {uniform: [1, 2, 3]}", "with LOW below HIGH"),
+        ("a: {loguniform: [0, 1]}", "begins above 0"),
+        ("a: {integer: [0, 1.5]}", "between whole numbers"),
+    ],
+)
+def test_a_space_that_is_none_says_why(tmp_path, text, sentence):
+    (tmp_path / "space.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=sentence.replace("?", r"\?")):
+        read_space(tmp_path / "space.yaml")
+
+
+def test_a_space_knows_its_size_and_its_corners(tmp_path):
+    (tmp_path / "space.yaml").write_text("a: {grid: [0, 1, 2]}\nb: {grid: [x, y]}\nc: {loguniform: [1e-5, 1e-3]}\n")
+    space = read_space(tmp_path / "space.yaml")
+    assert space.grid_size == 6 and not space.is_grid
+    corners = space.corners()
+    assert {corner["a"] for corner in corners} == {0, 1, 2} and {corner["c"] for corner in corners} == {1e-5, 1e-3}
+    domains = space.domains()
+    assert all(1e-5 <= domains["c"].sample() <= 1e-3 for _ in range(20))
+
+
+@pytest.mark.parametrize(
+    ("space", "words", "sentence"),
+    [
+        ("seed: {grid: [0, -1]}", [], "seed must be at least 0, not -1 (set by the sweep)."),
+        ("learning_rat: {uniform: [0, 1]}", [], "did you mean hyper.learning_rate?"),
+        ("seed: {grid: [0]}", ["--mode", "best"], "--mode must be max or min"),
+    ],
+)
+def test_every_value_is_checked_before_anything_starts(oneiros, tmp_path, monkeypatch, space, words, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "space.yaml").write_text(space)
+    code, out, err = oneiros("sweep", "CartPole-v1", "--space", "space.yaml", *words)
+    assert code == 2 and out == "" and sentence in err and err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
