@@ -1,0 +1,1 @@
+"""A Minecraft-like survival world in the Luanti engine (not Minecraft)."""

@@ -1,0 +1,234 @@
+"""The Gymnasium environment: one player in a new world each episode."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+from oneiros.envs.luanti.actions import NAMES, Controls
+from oneiros.envs.luanti.display import Display
+from oneiros.envs.luanti.instance import Instance, InstanceFailed
+from oneiros.envs.luanti.items import MILESTONES, kinds, milestone_places
+from oneiros.envs.luanti.settings import World
+
+LENGTH = 36_000
+HEALTH_SCALE = 0.01
+MOST_STARTS = 3
+LOG = "log_milestone_"
+
+Observation = dict[str, NDArray[Any]]
+log = logging.getLogger(__name__)
+
+
+class Survival(gymnasium.Env[Observation, np.int64]):
+    """Minecraft-like survival in the Luanti engine, under the protocol of the diamond task (not Minecraft).
+
+    Observation: ``image`` ``(height, width, 3)`` uint8; ``inventory`` and ``inventory_max`` ``(N,)``, how many of each
+    of ``N`` kinds of items are held, and were at most held in this episode; ``equipped`` ``(N + 1,)``, one-hot, the
+    last for an empty hand; ``health``, ``hunger`` and ``breath`` ``(1,)``, each as a share of its most. All but the
+    image are float32.
+
+    An episode terminates when the player dies, or for a task of one milestone when that is reached. Its last info
+    holds ``log_milestone_<name>``, 1 for each milestone that was reached in it, and ``world``, its map seed. A game
+    that hangs or ends is killed and replaced: the episode is truncated, and its last info has
+    ``log_instance_failures``, how often that has happened.
+    """
+
+    def __init__(
+        self,
+        milestone: str | None,
+        world: World,
+        worlds: Sequence[int],
+        controls: Controls,
+        length: int | None = LENGTH,
+        spare: bool = True,
+        render_mode: str | None = None,
+    ) -> None:
+        """``milestone`` None rewards all of them; ``spare`` starts the next episode's world while this one runs."""
+        self.world = world
+        self.controls = controls
+        self.render_mode = render_mode
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
+        count = len(kinds())
+        most = np.inf
+        self.observation_space = spaces.Dict(
+            {
+                "image": spaces.Box(0, 255, (world.height, world.width, 3), np.uint8),
+                "inventory": spaces.Box(0, most, (count,), np.float32),
+                "inventory_max": spaces.Box(0, most, (count,), np.float32),
+                "equipped": spaces.Box(0, 1, (count + 1,), np.float32),
+                **{name: spaces.Box(0, 1, (1,), np.float32) for name in ("health", "hunger", "breath")},
+            }
+        )
+        self.action_space = spaces.Discrete(len(NAMES))
+        self.failures = 0
+        self.instance: Instance | None = None
+        self._milestone = None if milestone is None else MILESTONES.index(milestone)
+        self._worlds = worlds
+        self._length = length
+        self._wants_spare = spare
+        self._spare: Instance | None = None
+        self._display: Display | None = None
+        self._next_world: int | None = None
+        self._health = 1.0
+        self._reached: NDArray[np.bool_] = np.zeros(len(MILESTONES), np.bool_)
+        self._begin()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin in a new world; worlds follow from the last seed that was given, or are ``options["world"]``."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self._next_world = None
+        chosen = (options or {}).get("world")
+        if chosen is None:
+            chosen = self._draw()
+            self._next_world = None
+        self._end_instance()
+        self.instance = self._running(int(chosen))
+        self._begin()
+        if self._wants_spare and (options or {}).get("world") is None:
+            self._next_world = self._draw()
+            self._spare = self._try_start(self._next_world)
+        self._observation = self._observe()
+        return self._observation, {"world": self.instance.seed}
+
+    def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Act for one step, a twentieth of a second of the game."""
+        if self.instance is None:
+            raise gymnasium.error.ResetNeeded("the episode is over, or none has begun: call reset")
+        pressed = self.controls.press(int(action))
+        try:
+            self.instance.step(pressed.keys, pressed.turn_x, pressed.turn_y, pressed.command)
+        except InstanceFailed as error:
+            return self._observation, 0.0, False, True, self._lose(error)
+        self._steps += 1
+        observation = self._observation = self._observe()
+        health = float(observation["health"][0])
+        reached = (observation["inventory"][list(milestone_places())] > 0) & ~self._reached
+        self._reached |= reached
+        died = self.instance.memory.value("died") > 0
+        if self._milestone is None:
+            reward = float(reached.sum()) + HEALTH_SCALE * (health - self._health)
+            terminated = died
+        else:
+            reward = float(reached[self._milestone])
+            terminated = died or bool(reached[self._milestone])
+        self._health = health
+        truncated = not terminated and self._length is not None and self._steps >= self._length
+        return observation, reward, terminated, truncated, self._summary() if terminated or truncated else {}
+
+    def render(self) -> Any:
+        """The last picture, with ``render_mode="rgb_array"``."""
+        return self._observation["image"] if self.render_mode == "rgb_array" else None
+
+    def close(self) -> None:
+        """End the games and the X server."""
+        self._end_instance()
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
+        if self._display is not None:
+            self._display.close()
+            self._display = None
+
+    # ---- episodes ---------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self.controls.reset()
+        self._steps = 0
+        self._health = 1.0
+        self._reached = np.zeros(len(MILESTONES), np.bool_)
+        self._most = np.zeros(len(kinds()), np.float32)
+
+    def _observe(self) -> Observation:
+        assert self.instance is not None
+        memory = self.instance.memory
+        inventory = memory.inventory.astype(np.float32)
+        np.maximum(self._most, inventory, out=self._most)
+        equipped = np.zeros(len(inventory) + 1, np.float32)
+        equipped[int(memory.value("wielded"))] = 1
+        return {
+            "image": memory.picture(),
+            "inventory": inventory,
+            "inventory_max": self._most.copy(),
+            "equipped": equipped,
+            "health": _share(memory.value("health"), 20),
+            "hunger": _share(memory.value("hunger"), 20),
+            "breath": _share(memory.value("breath"), memory.value("breath_max")),
+        }
+
+    def _summary(self) -> dict[str, Any]:
+        assert self.instance is not None
+        reached = {LOG + name: float(done) for name, done in zip(MILESTONES, self._reached, strict=True)}
+        return {**reached, "log_milestones": float(self._reached.sum()), "world": self.instance.seed}
+
+    # ---- games ------------------------------------------------------------------------------------------------------
+
+    def _draw(self) -> int:
+        if self._next_world is not None:
+            return self._next_world
+        return int(self._worlds[int(self.np_random.integers(len(self._worlds)))])
+
+    def _start(self, seed: int) -> Instance:
+        if self._display is None or not self._display.alive:
+            if self._display is not None:
+                self._display.close()
+            self._display = Display(self.world.height, self.world.width)
+        return Instance(self.world, seed, self._display.name, len(kinds()))
+
+    def _try_start(self, seed: int) -> Instance | None:
+        """Start a game that is needed later; what goes wrong shows, and is tried again, when it is needed."""
+        try:
+            return self._start(seed)
+        except (OSError, RuntimeError) as error:
+            log.warning("luanti: the next world could not be started yet: %s", error)
+            return None
+
+    def _running(self, seed: int) -> Instance:
+        """A game at its first picture; one that fails on the way there is replaced, a few times."""
+        for attempt in range(1, MOST_STARTS + 1):
+            instance, self._spare = self._spare, None
+            if instance is not None and instance.seed != seed:
+                instance.close()
+                instance = None
+            if instance is None:
+                instance = self._start(seed)
+            try:
+                instance.wait()
+                return instance
+            except InstanceFailed as error:
+                self._count(error)
+                instance.close()
+                if attempt == MOST_STARTS:
+                    raise
+            except BaseException:
+                instance.close()
+                raise
+        raise AssertionError("unreachable")
+
+    def _lose(self, error: InstanceFailed) -> dict[str, Any]:
+        self._count(error)
+        summary = self._summary()
+        self._end_instance()
+        return {**summary, "log_instance_failures": float(self.failures), "fault": str(error)}
+
+    def _count(self, error: InstanceFailed) -> None:
+        self.failures += 1
+        if self.failures == 1:
+            log.warning("luanti: a game was replaced (the first time; further ones are only counted): %s", error)
+
+    def _end_instance(self) -> None:
+        if self.instance is not None:
+            self.instance.close()
+            self.instance = None
+
+
+def _share(value: float, most: float) -> NDArray[np.float32]:
+    return np.array([min(max(value / most, 0.0), 1.0)], np.float32)

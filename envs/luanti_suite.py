@@ -1,0 +1,89 @@
+"""Minecraft-like survival in the real Luanti engine (not Minecraft): ``luanti/diamond``, and tasks of one milestone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from oneiros.envs import options as generic
+from oneiros.envs.contract import InvalidOption, UnknownEnvironment
+from oneiros.envs.luanti import worlds as sets
+from oneiros.envs.luanti.actions import Controls
+from oneiros.envs.luanti.environment import LENGTH, Survival
+from oneiros.envs.luanti.installation import REQUIREMENT
+from oneiros.envs.luanti.items import MILESTONES
+from oneiros.envs.luanti.settings import World
+from oneiros.envs.options import AnyEnv
+
+OPTIONS = (
+    *("break_speed", "sticky_attack", "sticky_jump", "pitch_limit", "view", "worlds", "spare", "oracle", "render_mode"),
+)
+
+
+class LuantiSuite:
+    """``diamond`` rewards each of twelve milestones once; a task of a milestone's name rewards and ends with it."""
+
+    name = "luanti"
+    description = "Minecraft-like survival (Luanti): from wood to a diamond, in new worlds, from images"
+    requirement = REQUIREMENT
+    handles = frozenset({"action_repeat", "size", "time_limit"})
+
+    def tasks(self) -> Sequence[str]:
+        """All milestones in one episode first, then each alone."""
+        return ["diamond", *(name for name in MILESTONES if name != "diamond"), "only_diamond"]
+
+    def make(
+        self,
+        task: str,
+        *,
+        size: Any = (64, 64),
+        action_repeat: int | None = None,
+        time_limit: int | None = None,
+        break_speed: float = 100.0,
+        sticky_attack: int | None = None,
+        sticky_jump: int = 10,
+        pitch_limit: float = 60.0,
+        view: int = 40,
+        worlds: Any = "train",
+        spare: bool = True,
+        oracle: bool = False,
+        render_mode: str | None = None,
+        **unknown: Any,
+    ) -> AnyEnv:
+        """Build the world.
+
+        ``break_speed`` multiplies how fast things break; attacks repeat ``sticky_attack`` steps (30 at normal speed,
+        else 0) and jumps ``sticky_jump``; ``pitch_limit`` is in degrees, ``view`` in nodes; ``worlds`` is ``train``,
+        ``held-out`` or a list of map seeds; ``spare`` keeps the next episode's world ready (256 MB);
+        ``oracle`` lets scripted players ask where things are; ``time_limit`` replaces 36,000 steps.
+        """
+        if task not in self.tasks():
+            raise UnknownEnvironment()
+        if unknown:
+            choices = ", ".join([*OPTIONS, *generic.GENERIC])
+            raise InvalidOption(f"luanti/{task} takes no option {min(unknown)!r}: there are {choices}")
+        height, width = generic.frame_size(size) or (64, 64)
+        if min(height, width) < 32 or max(height, width) > 1024:
+            raise InvalidOption(f"luanti/{task} shows pictures of 32 to 1024 pixels a side, not {height} x {width}")
+        speed = _number("break_speed", break_speed, 1, 1000)
+        repeat = (0 if speed > 1 else 30) if sticky_attack is None else sticky_attack
+        world = World(height, width, speed, int(_number("view", view, 16, 200)), bool(oracle))
+        controls = Controls(
+            int(_number("sticky_attack", repeat, 0, 1000)),
+            int(_number("sticky_jump", sticky_jump, 0, 1000)),
+            _number("pitch_limit", pitch_limit, 0, 75),
+        )
+        milestone = None if task == "diamond" else task.removeprefix("only_")
+        env: AnyEnv = Survival(
+            milestone, world, sets.choose(worlds), controls, LENGTH if time_limit is None else None, spare, render_mode
+        )
+        return generic.apply(env, f"luanti/{task}", {"action_repeat": action_repeat, "time_limit": time_limit})
+
+
+def _number(name: str, value: Any, least: float, most: float) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
+        raise InvalidOption(f"the option {name} is a number from {least:g} to {most:g}, not {value!r}")
+    return float(value)
+
+
+SUITE = LuantiSuite()
