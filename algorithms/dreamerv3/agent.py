@@ -196,6 +196,10 @@ class DreamerV3:
         self.updates += 1
         return metrics, latents
 
+    def reseed(self, seed: int) -> None:
+        """Draw other noise from now on; learners that share an update must not all draw the same."""
+        self.generator.manual_seed(seed)
+
     def backward(self, batch: Tensors) -> tuple[Tensors, Tensors]:
         """Metrics and refreshed latents of a batch, its gradients added to ``weights.grad``."""
         self.weights.refresh()

@@ -89,6 +89,8 @@ class WorldModelLearner(Learner):
         if self.world > 1:
             self.agent.all_reduce = average_over_learners  # type: ignore[attr-defined]
             self.agent.all_gather = gather_over_learners  # type: ignore[attr-defined]
+            if hasattr(self.agent, "reseed"):
+                self.agent.reseed(seed + 7_919 * (1 + self.rank))
         shard = config.replay_directory and Path(config.replay_directory) / f"shard-{self.rank}"
         self.core = build_core(
             self.agent,
