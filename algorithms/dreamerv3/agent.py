@@ -23,7 +23,7 @@ from oneiros.algorithms.dreamerv3.step import PolicyStep
 from oneiros.algorithms.dreamerv3.world_model import WorldModel
 from oneiros.algorithms.nn.allocator import keep_freed_memory
 from oneiros.algorithms.nn.capture import Captured
-from oneiros.algorithms.nn.distributions import twohot_losses, twohot_mean
+from oneiros.algorithms.nn.distributions import twohot_losses, twohot_mean, twohot_smooth_mean
 from oneiros.algorithms.nn.laprop import LaProp
 from oneiros.algorithms.nn.layers import MLP, frozen
 from oneiros.algorithms.nn.precision import choose_compile, choose_precision
@@ -332,8 +332,9 @@ class DreamerV3:
         with frozen([self.model, self.critic]):
             imagined, actions = self.imagine(feat)
             reward, cont, slow_value, mask = self.imagined_heads(imagined)
-            value = self.value(imagined.flatten(0, 1)).view(reward.shape)
-            returns = lambda_return(reward, torch.zeros_like(cont), 1 - cont, value, 1.0, self.config.lam)
+            smooth = (twohot_smooth_mean(head(imagined.flatten(0, 1))) for head in (self.model.reward, self.critic))
+            gain, value = (x.view(reward.shape) for x in smooth)
+            returns = lambda_return(gain, torch.zeros_like(cont), 1 - cont, value, 1.0, self.config.lam)
         mask = None if mask is None else mask.detach()
         feats, actions, slow_value = imagined.detach(), actions.detach(), slow_value.detach()
         return Dream(feats, actions, reward.detach(), cont.detach(), slow_value, mask, returns)

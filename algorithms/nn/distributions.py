@@ -97,6 +97,18 @@ def twohot_mean(logits: Tensor, bins: Tensor) -> Tensor:
     return ((probs[..., middle + 1 :] - probs[..., :middle]) * bins[middle + 1 :]).sum(-1)
 
 
+def twohot_smooth_mean(logits: Tensor) -> Tensor:
+    """``symexp`` of the mean position ``(N,)`` among the bins of ``(N, bins)`` logits.
+
+    Close to ``twohot_mean`` where the mass lies on neighbours, and of use where gradients flow to what the logits were
+    made of: there the outermost bins, at ``exp(20)``, drown all others however little mass they have.
+    """
+    middle = logits.shape[-1] // 2
+    far = torch.linspace(0, 20, middle + 1, dtype=torch.float32, device=logits.device)[1:]
+    probs = torch.softmax(logits.float(), -1)
+    return symexp(((probs[..., middle + 1 :] - probs[..., :middle]) * far).sum(-1))
+
+
 def twohot_encode(target: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
     """Where the two-hot encoding of ``target`` ``(N,)`` is not zero: stored indices and weights, each ``(N, 2)``."""
     middle = bins.shape[0] // 2

@@ -104,7 +104,7 @@ def test_the_gradient_through_the_dynamics_is_the_returns_own() -> None:
     learner = agent(latent="gaussian", actor_gradient="dynamics", imagination_length=3)
     g = torch.Generator().manual_seed(3)
     assert learner.model.reward.out is not None and learner.actor.mlp.out is not None
-    learner.model.reward.out.weight.data.copy_(0.02 * torch.randn(255, 16, generator=g))
+    learner.model.reward.out.weight.data.copy_(0.2 * torch.randn(255, 16, generator=g))
     feat = torch.randn(4, learner.model.features, generator=g)
     noise = learner.generator.get_state()
 

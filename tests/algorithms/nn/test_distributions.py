@@ -21,9 +21,11 @@ from oneiros.algorithms.nn.distributions import (
     symexp,
     symlog,
     twohot_bins,
+    twohot_encode,
     twohot_loss,
     twohot_losses,
     twohot_mean,
+    twohot_smooth_mean,
 )
 from oneiros.algorithms.nn.layers import MLP
 from scipy import stats
@@ -110,6 +112,18 @@ def test_a_fresh_head_of_scale_zero_predicts_exactly_zero() -> None:
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler for torch.compile")
+@pytest.mark.parametrize("target", [0.0, 0.3, -7.5, 120.0, -3000.0])
+def test_the_smooth_mean_of_a_two_hot_distribution_is_its_target(target: float) -> None:
+    bins = twohot_bins(255, CPU)
+    index, weight = twohot_encode(torch.tensor([target]), bins)
+    logits = torch.full((1, 255), -200.0).scatter_(-1, index, weight.clamp(min=1e-30).log()).requires_grad_()
+    mean = twohot_smooth_mean(logits)
+    assert mean.item() == pytest.approx(target, rel=0.02, abs=0.02)
+    # A bin far away gets a gradient by its position, not by the number that stands there.
+    (slope,) = torch.autograd.grad(mean, logits)
+    assert slope.abs().max() < 25 * (1 + abs(target))
+
+
 def test_the_mean_is_exactly_zero_when_compiled_too() -> None:
     bins = twohot_bins(255, CPU)
     head = MLP(20, 1, 16, 255, scale=0.0)
