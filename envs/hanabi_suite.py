@@ -7,7 +7,6 @@ also told the exact posterior over one's own cards given the cards that one sees
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -107,7 +106,7 @@ def exact_posterior(unseen: NDArray[np.int64], allowed: NDArray[np.float64]) -> 
     Every assignment of kinds to cards is weighed by the number of ways to deal it; no card is dealt twice.
     """
     places = [np.flatnonzero(row * (unseen > 0)) for row in allowed]
-    hands = np.array(list(itertools.product(*places)), np.int64)
+    hands = np.stack(np.meshgrid(*places, indexing="ij"), -1).reshape(-1, len(places))
     weights = np.ones(len(hands))
     for k in range(hands.shape[1]):
         dealt = (hands[:, :k] == hands[:, k : k + 1]).sum(1)
@@ -143,7 +142,7 @@ class HanabiSuite:
         combinations = (settings["colors"] * settings["ranks"]) ** settings["hand_size"]
         if oracle and combinations > MOST_HANDS:
             raise InvalidOption(
-                f"hanabi/{task} has {combinations:,} hands, too many for the option oracle: choose fewer colors or cards"
+                f"hanabi/{task} has {combinations:,} hands, too many for the option oracle: choose fewer colors"
             )
         from pettingzoo.classic.hanabi.hanabi import raw_env
 

@@ -21,10 +21,10 @@ Step = tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool],
 class Boxes:
     """A marble lies in one of ``boxes``, and moves now and then; Sally goes out and comes back, Anne stays.
 
-    A PettingZoo ``ParallelEnv``. Anne always sees the marble and whether Sally is here; Sally sees the marble only while
-    she is here. Each step, Sally is paid 1 for naming the box that the marble is in, Anne 1 for naming the box that
-    Sally names. So Sally has to remember, and Anne has to know what Sally believes, also where Sally is wrong: naming
-    the true box pays Anne less. The target of both is ``marble``.
+    A PettingZoo ``ParallelEnv``. Anne always sees the marble and whether Sally is here; Sally sees the marble only
+    while she is here. Each step, Sally is paid 1 for naming the box that the marble is in, Anne 1 for naming the box
+    that Sally names. So Sally has to remember, and Anne has to know what Sally believes, also where Sally is wrong:
+    naming the true box pays Anne less. The target of both is ``marble``.
 
     Over ``length`` 20 steps, with 3 boxes and the chances below: at best Sally gets about 15 and Anne 20.
     """
@@ -43,7 +43,9 @@ class Boxes:
             "anne": AspectSpec({"marble": Aspect("marble"), "here": Aspect("here")}),
             "sally": AspectSpec({"seen": Aspect("seen"), "here": Aspect("here")}),
         }
-        self.belief_spaces = {name: {"marble": spaces.Discrete(boxes)} for name in self.possible_agents}
+        self.belief_spaces: dict[str, dict[str, spaces.Space[Any]]] = {
+            name: {"marble": spaces.Discrete(boxes)} for name in self.possible_agents
+        }
         self.agents: list[str] = []
         self.rng, _ = seeding.np_random(0)
         self.marble, self.here, self.time = 0, 1, 0
@@ -52,7 +54,7 @@ class Boxes:
         """The declared aspects of the whole."""
         return self.aspects[agent].space(self.full)
 
-    def action_space(self, agent: str) -> spaces.Discrete:
+    def action_space(self, agent: str) -> spaces.Space[Any]:
         """One action a box."""
         return spaces.Discrete(self.boxes)
 

@@ -314,8 +314,7 @@ class Belief:
         # Actor and critic
         returns = lambda_return(reward, torch.zeros_like(cont), 1 - cont, value, 1.0, c.lam)
         weight = cont.cumprod(0)[:-1] * there
-        gathered = returns if self.all_gather is None else self.all_gather(returns)
-        scale = self.return_scale.update(gathered)
+        scale = self._scale(returns, there)
         advantage = (returns - value[:-1]) / scale
         flat = torch.cat([imagined, intents], -1)[:-1].flatten(0, 1)
         params = self.actor(flat)
@@ -407,6 +406,14 @@ class Belief:
         slow = twohot_mean(self.slow_critic(flat, intents.flatten(0, 1), there), self.model.bins)
         reward, cont = self.model.predict_reward(judged), self.model.predict_continue(judged)
         return reward.view(shape), cont.view(shape), slow.view(shape)
+
+    def _scale(self, returns: Tensor, alive: Tensor) -> Tensor:
+        """The scale of advantages ``()``, by the returns ``(H, M, G)`` of agents that are ``alive`` ``(M, G)``."""
+        there = alive.expand_as(returns)
+        if self.all_gather is not None:
+            returns, there = self.all_gather(returns), self.all_gather(there)
+        counted = returns[there > 0]
+        return self.return_scale.update(counted) if len(counted) else self.return_scale.scale()
 
     def values(self, feat: Tensor, intents: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
         """Critic logits ``(H, M, G, bins)`` with gradient, and values ``(H, M, G)`` without."""

@@ -33,7 +33,8 @@ class JointEnv(gymnasium.Env[Observation, dict[str, Any]]):
         self.aspects = dict(aspects or {})
         self.render_mode = getattr(players.env, "render_mode", None)
         self.metadata = dict(getattr(players.env, "metadata", {}))
-        agents, training = {}, {}
+        agents: dict[str, AnySpace] = {}
+        training: dict[str, spaces.Dict] = {}
         self._entries = {name: self._own_entries(name) for name in players.names}
         for name, entries in self._entries.items():
             own: dict[str, AnySpace] = {**entries, "alive": spaces.Discrete(2)}
@@ -41,7 +42,7 @@ class JointEnv(gymnasium.Env[Observation, dict[str, Any]]):
                 own["turn"] = spaces.Discrete(2)
             agents[name] = spaces.Dict(own)
             training[name] = self._training_space(name)
-        self.observation_space = spaces.Dict({AGENT: spaces.Dict(agents), TRAINING: spaces.Dict(training)})
+        self.observation_space = spaces.Dict({AGENT: spaces.Dict(agents), TRAINING: spaces.Dict(dict(training))})
         self.action_space = spaces.Dict(dict(players.action_spaces))
         self._blank = {
             name: {key: blank(space) for key, space in entries.items()} for name, entries in self._entries.items()

@@ -72,7 +72,7 @@ class TurnPlayers(PettingZooPlayers):
         return name in self.env.agents and self.env.agent_selection == name
 
     def _look(self) -> None:
-        """Take every agent's observation, then let those that are over leave by the empty turn that PettingZoo wants."""
+        """Take every agent's observation, then let those that are over leave by the empty turn PettingZoo wants."""
         env = self.env
         self.observations = {name: env.observe(name) for name in env.agents}
         self.terminal = frozenset(name for name in env.agents if env.terminations[name])

@@ -1,0 +1,137 @@
+"""The agent fulfils the contract for agents of unlike spaces, that come and go, in every variant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from oneiros.algorithms.belief import Belief, Hyperparameters
+from oneiros.algorithms.contract import Agent, UnsupportedSpace
+
+Rows = dict[str, torch.Tensor]
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"variant": "independent"},
+    {"variant": "centralised"},
+    {"first_order": False},
+    {"reward": "team", "replay_context": 0},
+    {"channel": {"tokens": 2, "vocabulary": 4, "gate": "believed_wrong"}, "zero_order_gradient": True},
+]
+
+
+@pytest.mark.parametrize("overrides", VARIANTS)
+def test_updates_change_every_part_and_are_finite(
+    make_agent: Callable[..., Belief], make_batch: Callable[..., Rows], overrides: dict[str, Any]
+) -> None:
+    agent = make_agent(**overrides, warmup=0)
+    assert isinstance(agent, Agent)
+    before = {k: v.clone() for k, v in agent._named().items() if not k.startswith("optimiser")}
+    rows = make_batch(agent)
+    for _ in range(3):
+        metrics, latents = agent.update(rows)
+    assert all(bool(torch.isfinite(v).all()) for v in metrics.values()), metrics
+    assert float(metrics["nonfinite"]) == 0
+    B, T = agent.config.batch_size, agent.config.batch_length
+    for key, field in agent.latent_fields.items():
+        assert latents[key].shape == (B, T, *field.shape)
+    gated = "channel" in overrides
+    for name, parameter in agent.model.named_parameters():
+        # A gated channel may stay silent, and then nobody learns to speak.
+        if not (gated and ("speech" in name or "heard" in name)):
+            assert not torch.equal(parameter, before[f"model/{name}"]), name
+
+
+def test_two_agents_alike_learn_alike_and_a_restored_one_goes_on_alike(
+    make_agent: Callable[..., Belief], make_batch: Callable[..., Rows]
+) -> None:
+    one, other = make_agent(), make_agent()
+    rows = make_batch(one)
+    for agent in (one, other):
+        agent.update(rows)
+    restored = make_agent(seed=5)
+    restored.load_state_dict(one.state_dict())
+    for agent in (one, other, restored):
+        agent.update(rows)
+    states = [agent.state_dict() for agent in (one, other, restored)]
+    for key in states[0]:
+        assert torch.equal(states[0][key], states[1][key]) and torch.equal(states[0][key], states[2][key]), key
+
+
+def test_a_policy_with_the_learners_weights_acts_as_the_learner(
+    make_agent: Callable[..., Belief], make_obs: Callable[..., Rows]
+) -> None:
+    learner, policy = make_agent(), make_agent(role="policy")
+    policy.load_policy_state(learner.policy_state())
+    first = torch.ones(4, dtype=torch.bool)
+    acted = [agent.act(make_obs(), first, agent.initial_state(4), "eval") for agent in (learner, policy)]
+    for one, other in zip(*acted, strict=True):
+        assert all(torch.equal(one[k], other[k]) for k in one)
+    with pytest.raises(ValueError, match="numbers, but this policy has"):
+        policy.load_policy_state({"weights": torch.zeros(3)})
+
+
+def test_masked_actions_are_never_taken(make_agent: Callable[..., Belief], make_obs: Callable[..., Rows]) -> None:
+    agent = make_agent(rough=1.0)
+    obs = make_obs(500)
+    obs["agent/cat/action_mask"] = torch.tensor([0, 1, 1]).expand(500, 3)
+    action, _, _ = agent.act(obs, torch.ones(500, dtype=torch.bool), agent.initial_state(500))
+    assert set(action["action/cat"].tolist()) == {1, 2}
+    assert set(action["action/ann"].tolist()) <= set(range(5))
+
+
+def test_an_agent_that_joins_remembers_nothing_from_before(
+    make_agent: Callable[..., Belief], make_obs: Callable[..., Rows]
+) -> None:
+    def joined(seed: int) -> torch.Tensor:
+        agent = make_agent()
+        state = agent.initial_state(4)
+        for t in range(3):
+            obs = make_obs(seed=seed + t)
+            obs["agent/ann/alive"] = torch.zeros(4, dtype=torch.int64)
+            _, state, _ = agent.act(obs, torch.full((4,), t == 0), state)
+        _, state, _ = agent.act(make_obs(seed=99), torch.zeros(4, dtype=torch.bool), state)
+        return state["deter"]
+
+    one, other = joined(0), joined(50)
+    assert torch.equal(one[:, 0], other[:, 0])
+    assert not torch.equal(one[:, 1], other[:, 1]), "the control: those who stayed remember"
+
+
+def test_those_who_are_gone_teach_nothing(make_agent: Callable[..., Belief], make_batch: Callable[..., Rows]) -> None:
+    def learnt(strange: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        agent = make_agent(replay_context=0)
+        rows = make_batch(agent)
+        rows["agent/ann/alive"] = torch.zeros_like(rows["agent/ann/alive"])
+        if strange:
+            rows["agent/ann/obs"] = 3 * torch.ones_like(rows["agent/ann/obs"])
+            rows["training/ann/reward"] = rows["training/ann/reward"] + 5
+            rows["training/ann/belief/goal"] = torch.zeros_like(rows["training/ann/belief/goal"])
+            rows["action/ann"] = torch.zeros_like(rows["action/ann"])
+        loss, _, _ = agent.loss(agent.prepare(rows))
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), agent.weights.grad.clone()
+
+    (loss, grad), (other_loss, other_grad) = learnt(False), learnt(True)
+    assert torch.allclose(loss, other_loss, rtol=1e-5)
+    assert torch.allclose(grad, other_grad, rtol=1e-3, atol=1e-5)
+
+
+def test_spaces_that_it_cannot_serve_are_named() -> None:
+    config = Hyperparameters()
+    bare = {"obs": spaces.Box(-1, 1, (3,), np.float32)}
+    with pytest.raises(UnsupportedSpace, match=r"environment of several agents.*choose dreamerv3"):
+        Belief(config, bare, {"action": spaces.Discrete(2)})
+    joint: dict[str, spaces.Space[Any]] = {"agent/ann/alive": spaces.Discrete(2), "agent/ann/obs": bare["obs"]}
+    with pytest.raises(UnsupportedSpace, match="'action/bob' is of no agent; there are ann"):
+        Belief(config, joint, {"action/ann": spaces.Discrete(2), "action/bob": spaces.Discrete(2)})
+
+
+def test_settings_that_exclude_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="independent agents send no messages"):
+        Hyperparameters(variant="independent", channel={"tokens": 1})
+    with pytest.raises(ValueError, match="the gate believed_wrong needs beliefs about partners"):
+        Hyperparameters(first_order=False, channel={"tokens": 1, "gate": "believed_wrong"})

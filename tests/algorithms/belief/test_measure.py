@@ -1,0 +1,80 @@
+"""The measures of belief, on cases small enough to know the answer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from oneiros.algorithms.belief.measure import calibration_error, first_order, intents, last_action, zero_order
+from oneiros.algorithms.belief.seats import Columns
+
+GOAL: dict[str, dict[str, spaces.Space[Any]]] = {n: {"goal": spaces.Discrete(2)} for n in ("ann", "bob")}
+
+
+def logits(*probabilities: list[float]) -> torch.Tensor:
+    """Beliefs ``(1, G, 2)`` of the agents in one row."""
+    return torch.tensor([probabilities]).log()
+
+
+def one_hot(*values: int) -> torch.Tensor:
+    return torch.nn.functional.one_hot(torch.tensor([values]), 2).float()
+
+
+def test_zero_order_of_one_row() -> None:
+    found = zero_order(
+        Columns(GOAL), logits([0.8, 0.2], [0.5, 0.5]), one_hot(0, 1), torch.ones(1, 2) > 0, torch.ones(1) > 0
+    )
+    assert found["belief/ann/goal/nll"] == pytest.approx(-math.log(0.8), rel=1e-5)
+    assert found["belief/ann/goal/brier"] == pytest.approx(0.08, rel=1e-4)
+    assert found["belief/ann/goal/ece"] == pytest.approx(0.2, rel=1e-4)
+    assert found["belief/ann/goal/accuracy"] == found["belief/ann/goal/final_accuracy"] == 1
+    assert found["belief/bob/goal/chance_nll"] == pytest.approx(math.log(2), rel=1e-5)
+
+
+def test_calibration_error_of_a_calibrated_and_of_an_overconfident_mind() -> None:
+    confidence = torch.full((1000,), 0.75)
+    assert calibration_error(confidence, (torch.arange(1000) % 4 > 0).float()) == pytest.approx(0, abs=1e-5)
+    assert calibration_error(confidence, torch.zeros(1000)) == pytest.approx(0.75, rel=1e-5)
+
+
+def test_modelling_a_mind_is_told_from_copying_ones_own() -> None:
+    """Ann is right, Bob is wrong; Ann knows that he is."""
+    own = logits([0.9, 0.1], [0.2, 0.8])
+    about = torch.zeros(1, 2, 2, 2)
+    about[0, 0, 1] = torch.tensor([0.2, 0.8]).log()
+    about[0, 1, 0] = torch.tensor([0.5, 0.5]).log()
+    found = first_order(Columns(GOAL), own, about, one_hot(0, 0), torch.ones(1, 2) > 0)
+    entropy = -(0.2 * math.log(0.2) + 0.8 * math.log(0.8))
+    copied = -(0.2 * math.log(0.9) + 0.8 * math.log(0.1))
+    ann = "first_order/ann/goal_about_bob"
+    assert found[f"{ann}/nll"] == found[f"{ann}/floor"] == pytest.approx(entropy, rel=1e-5)
+    assert found[f"{ann}/copy_nll"] == pytest.approx(copied, rel=1e-5)
+    assert found[f"{ann}/false_belief/share"] == 1
+    assert found[f"{ann}/false_belief/nll"] == pytest.approx(entropy, rel=1e-5)
+    assert found["first_order/bob/goal_about_ann/false_belief/share"] == 0
+    assert "first_order/bob/goal_about_ann/false_belief/nll" not in found
+
+
+def test_intents_against_habit_and_repetition() -> None:
+    actions = Columns({n: {"": spaces.Discrete(2)} for n in ("ann", "bob")})
+    taken = torch.tensor([[0, 1, 1, 1]])
+    action = torch.zeros(4, 2, 2)
+    action[:, 1] = torch.nn.functional.one_hot(taken[0], 2).float()
+    guess = torch.zeros(4, 2, 2, 2)
+    guess[:, 0, 1] = torch.tensor([[1.0, 0], [0, 1.0], [1.0, 0], [0, 1.0]])
+    rows = {"is_first": np.array([[True, False, False, False]])}
+    found = intents(actions, guess, action, torch.ones(4, 2) > 0, (1, 4), rows)
+    assert found["intent/ann_about_bob/accuracy"] == 0.75
+    assert found["intent/ann_about_bob/marginal_accuracy"] == 0.75
+    assert found["intent/ann_about_bob/last_action_accuracy"] == 0.5
+
+
+def test_the_last_action_is_of_this_episode_and_was_executed() -> None:
+    taken = torch.tensor([[3, 4, 5, 6]])
+    executed = torch.tensor([[True, False, True, True]])
+    first = torch.tensor([[True, False, False, True]])
+    assert last_action(taken, executed, first).tolist() == [[-1, 3, 3, -1]]

@@ -1,0 +1,97 @@
+"""The multi-agent suites do what their descriptions say; those whose packages are not installed are skipped."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from oneiros.envs import registry
+from oneiros.envs.contract import InvalidOption
+from oneiros.envs.hanabi_suite import exact_posterior
+from oneiros.platform.cli.env_check import sample_action
+
+pytestmark = [pytest.mark.filterwarnings("ignore")]
+
+
+def make(env_id: str, **options: Any) -> Any:
+    """The environment, or a skip with the reason."""
+    status = {suite.name: suite for suite in registry.suites()}[env_id.split("/")[0]]
+    if status.missing:
+        pytest.skip(f"lacks {', '.join(status.missing)}: {status.install}")
+    return registry.make(env_id, **options)
+
+
+def test_the_exact_posterior_is_that_of_dealing_every_hand() -> None:
+    copies = np.array([2, 1, 1])
+    allowed = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
+    deck = [kind for kind, count in enumerate(copies) for _ in range(count)]
+    counts = np.zeros((2, 3))
+    for hand in itertools.permutations(deck, 2):
+        if all(allowed[k, kind] for k, kind in enumerate(hand)):
+            for k, kind in enumerate(hand):
+                counts[k, kind] += 1
+    np.testing.assert_allclose(exact_posterior(copies, allowed), counts / counts.sum(1, keepdims=True))
+
+
+@pytest.mark.parametrize(
+    ("env_id", "options"),
+    [
+        ("mpe/simple_speaker_listener", {}),
+        ("mpe/simple_reference", {"continuous_actions": True}),
+        ("hanabi/small", {"oracle": True}),
+        ("lbforaging/2s-8x8-2p-2f-coop", {"time_limit": 20}),
+        ("rware/tiny-2ag", {"time_limit": 20}),
+        ("butterfly/cooperative_pong", {"size": 32, "time_limit": 5}),
+        ("butterfly/knights_archers_zombies", {"time_limit": 5}),
+        ("minds/boxes", {}),
+    ],
+)
+def test_an_episode_stays_within_its_spaces(env_id: str, options: dict[str, Any]) -> None:
+    env = make(env_id, **options)
+    env.action_space.seed(0)
+    observation, _ = env.reset(seed=0)
+    for _ in range(200):
+        assert env.observation_space.contains(observation)
+        observation, reward, terminated, truncated, _ = env.step(sample_action(env.action_space, observation))
+        assert np.isfinite(reward)
+        if terminated or truncated:
+            break
+    assert env.observation_space.contains(observation)
+    assert terminated or truncated
+    env.close()
+
+
+def test_speaker_listener_declares_its_goal_and_its_aspects() -> None:
+    env = make("mpe/simple_speaker_listener")
+    for seed in range(8):
+        observation, _ = env.reset(seed=seed)
+        goal = int(observation["training"]["listener_0"]["belief"]["goal"])
+        assert np.argmax(observation["agent"]["speaker_0"]["obs"]) == goal
+    deaf = make("mpe/simple_speaker_listener", aspects={"listener_0": ["velocity", "landmarks"]})
+    assert set(deaf.reset(seed=0)[0]["agent"]["listener_0"]) == {"velocity", "landmarks", "alive"}
+    with pytest.raises(InvalidOption, match="listener_0 has no aspect 'goal': there are heard, landmarks, velocity"):
+        make("mpe/simple_speaker_listener", aspects={"listener_0": ["goal"]})
+
+
+def test_hanabi_knows_the_hands_and_what_could_be_known_of_them() -> None:
+    env = make("hanabi/small", oracle=True)
+    env.action_space.seed(0)
+    nats, uniform = [], []
+    for seed in range(20):
+        observation, _ = env.reset(seed=seed)
+        over = False
+        while not over:
+            for name, own in observation["training"].items():
+                hand, posterior = own["belief"]["hand"], own["oracle"]["hand"]
+                np.testing.assert_allclose(posterior.sum(-1), 1, rtol=1e-5)
+                assert (posterior[np.arange(2), hand] > 0).all(), "what is so must be thought possible"
+                held = (hand < 10) & (observation["agent"][name]["alive"] == 1)
+                nats += (-np.log(posterior[np.arange(2), hand]))[held].tolist()
+                uniform += [np.log(10)] * int(held.sum())
+            observation, _, terminated, truncated, _ = env.step(sample_action(env.action_space, observation))
+            over = terminated or truncated
+    assert np.mean(nats) < 0.9 * np.mean(uniform)
+    with pytest.raises(InvalidOption, match="too many for the option oracle"):
+        make("hanabi/full", oracle=True)
