@@ -113,10 +113,12 @@ class Instance:
         if int(memory.value("server_steps")) != self._served:
             raise InstanceFailed(f"the game's server no longer runs{self._last_words()}")
 
-    def ask(self, question: str, **details: Any) -> Any:
-        """What the game's oracle says, at the cost of one step in which nothing is pressed."""
+    def ask(self, question: str, **details: Any) -> None:
+        """Ask the game's oracle, which answers in the next step."""
         self.memory.write_request(json.dumps({"ask": question, **details}).encode())
-        self.step()
+
+    def answer(self) -> Any:
+        """What the oracle said to the last question; raises ``InstanceFailed`` where it did not answer."""
         answer = self.memory.read_answer()
         if answer is None:
             raise InstanceFailed("the oracle did not answer")

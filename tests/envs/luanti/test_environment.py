@@ -109,7 +109,9 @@ def test_one_step_is_one_step_of_the_server(env: Any) -> None:
 
 def test_every_item_of_the_game_has_its_place(env: Any) -> None:
     env.reset(seed=0)
-    names = env.unwrapped.instance.ask("items")
+    env.unwrapped.instance.ask("items")
+    env.step(0)
+    names = env.unwrapped.instance.answer()
     lines = (instances.installation.GAME_SOURCE / "mods" / "oneiros" / "items.txt").read_text().split("\n")
     listed = {name for line in lines for name in line.split()[2:]}
     assert listed <= set(names)

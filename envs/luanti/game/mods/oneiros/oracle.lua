@@ -18,17 +18,47 @@ function questions.find(player, question)
 	return places
 end
 
--- The names of the nodes of a box, x fastest, then y, then z.
-function questions.box(_, question)
-	local from, to, names = question.from, question.to, {}
+-- What one can do with each node of a box, a letter each, x fastest, then y, then z.
+local letters = {}
+
+local function letter(name)
+	local definition = minetest.registered_nodes[name]
+	if not definition or name == "ignore" then
+		return "?"
+	end
+	local groups = definition.groups
+	if (groups.lava or 0) > 0 or (definition.damage_per_second or 0) > 0 then
+		return "!"
+	elseif definition.liquidtype ~= "none" then
+		return "~"
+	elseif not definition.walkable then
+		return name == "air" and "." or "," -- a plant: in the way of blows, not of feet
+	elseif (groups.falling_node or 0) > 0 then
+		return "f"
+	elseif (groups.crumbly or 0) >= 2 or (groups.snappy or 0) == 3 or (groups.oddly_breakable_by_hand or 0) > 0 then
+		return "h"
+	elseif (groups.cracky or 0) == 3 and (groups.level or 0) == 0 then
+		return "w"
+	elseif (groups.cracky or 0) == 2 and (groups.level or 0) == 0 then
+		return "s"
+	elseif (groups.cracky or 0) == 1 and (groups.level or 0) <= 2 then
+		return "i"
+	end
+	return "#"
+end
+
+function questions.terrain(_, question)
+	local from, to, found = question.from, question.to, {}
 	for z = from[3], to[3] do
 		for y = from[2], to[2] do
 			for x = from[1], to[1] do
-				names[#names + 1] = minetest.get_node({x = x, y = y, z = z}).name
+				local name = minetest.get_node({x = x, y = y, z = z}).name
+				letters[name] = letters[name] or letter(name)
+				found[#found + 1] = letters[name]
 			end
 		end
 	end
-	return names
+	return table.concat(found)
 end
 
 -- Every registered item.
