@@ -56,7 +56,7 @@ class Client:
     ) -> None:
         self.observation_space, self.action_space = observation_space, action_space
         self._addresses = [(host, port + i) for i in range(ports)]
-        self._hello = {
+        self._hello: dict[str, Any] = {
             "version": VERSION,
             "token": token,
             "observation_space": space_to_json(observation_space),

@@ -2,4 +2,5 @@
 
 from oneiros.platform.cli.main import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -150,3 +150,34 @@ def test_the_package_in_the_readme_brings_its_environments(wheel: Path, tmp_path
     check = (environment / "oneiros", "envs", "check", "corridors/short", "--seconds", "0.5", "--json", "report.json")
     run(*check, "--option", "time_limit=100", cwd=tmp_path)
     assert json.loads((tmp_path / "report.json").read_text())["episodes"] > 0
+
+
+ALGORITHM = """
+[project]
+name = "linear-agent"
+version = "1"
+
+[project.entry-points."oneiros.algorithms"]
+linear = "linear_agent:LinearAgent"
+
+[tool.setuptools]
+py-modules = ["linear_agent"]
+"""
+
+
+def test_an_algorithm_and_an_environment_of_others_train_by_name(wheel: Path, tmp_path: Path) -> None:
+    """Each is a package of its own; the learner and an env runner in another process both find them."""
+    blocks = re.findall(r"```[a-z]+\n# ([a-z_]+\.[a-z]+)\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    theirs, ours = tmp_path / "environment", tmp_path / "algorithm"
+    theirs.mkdir(), ours.mkdir()
+    for name, text in blocks:
+        (theirs / name).write_text(text)
+    (ours / "pyproject.toml").write_text(ALGORITHM)
+    shutil.copy(ROOT / "tests/platform/fakes/linear_agent.py", ours)
+    environment = scratch_environment(tmp_path / "venv", wheel, theirs, ours)
+    assert "linear" in run(environment / "oneiros", "algorithms", cwd=tmp_path)
+    train = (environment / "oneiros", "train", "corridors/short", "--agent", "linear", "--num-runners", "1")
+    limits = ("--env-steps", "400", "--set", "env_options.time_limit=50", "--set", "learning_starts=50")
+    run(*train, *limits, "--run-dir", "run", "--set", "train_ratio=8", "--set", "evaluation.episodes=2", cwd=tmp_path)
+    result = json.loads((tmp_path / "run/evaluation.json").read_text())
+    assert result["episodes"] == 2 and result["env_steps"] >= 400
