@@ -180,7 +180,8 @@ class TestProbe:
     def test_finds_the_secret_where_it_was_told_and_nowhere_else(
         self, make_agent: Callable[..., Belief], make_obs: Callable[..., Rows], channel: bool
     ) -> None:
-        agent = make_agent(rough=0.5, **({"channel": {"tokens": 4, "vocabulary": 8}} if channel else {}))
+        wide = {"rough": 1.0, "units": 64, "hidden": 64, "groups": 16, "deter": 64}
+        agent = make_agent(**wide, **({"channel": {"tokens": 4, "vocabulary": 8}} if channel else {}))
         N = 4000
         first = make_obs(N, seed=0)
         later = [{**make_obs(N, seed=t), "agent/cat/seen": first["agent/cat/seen"]} for t in range(1, 4)]
@@ -190,7 +191,7 @@ class TestProbe:
         assert self.accuracy(features[:, CAT], secret) > 0.9, "the control: Cat knows it"
         told = self.accuracy(features[:, BOB], secret)
         # Chance is 0.25 of 2,000 rows: three standard deviations are 0.03.
-        assert told > 0.32 if channel else abs(told - 0.25) < 0.035
+        assert told > 0.29 if channel else abs(told - 0.25) < 0.035
 
 
 def test_acting_never_asks_for_what_only_training_may_know(
