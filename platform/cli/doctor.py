@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oneiros.platform.cli import options as o
 
-MARKS = {"works": "ok", "missing": "--", "absent": "  "}
+MARKS = {"works": "ok", "missing": "--", "absent": "  ", "risk": "!!"}
 
 
 def doctor(json: o.Json = None) -> int:
@@ -19,6 +19,9 @@ def doctor(json: o.Json = None) -> int:
     rows = [(MARKS[item.state], item.name, item.detail, item.mend) for item in found]
     console.print(table(["", "what", "state", "what mends it"], rows), markup=False)
     missing = [item for item in found if item.state == "missing"]
+    for item in found:
+        if item.state == "risk":
+            console.print(f"Warning: {item.name}: {item.detail}; {item.mend}.", markup=False)
     if missing:
         console.print(f"Missing: {', '.join(item.name for item in missing)}.")
     else:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from oneiros.platform.tracking.provenance import machine, processor_name
 
-State = Literal["works", "missing", "absent"]
+State = Literal["works", "missing", "absent", "risk"]
 
 PACKAGES = {
     "torch": "pip install torch",
@@ -32,7 +32,8 @@ class Item:
 
     name: str
     state: State
-    """``works``; ``missing``: training needs it; ``absent``: it would help, and nothing depends on it."""
+    """``works``; ``missing``: training needs it; ``absent``: it would help, and nothing depends on it; ``risk``: it
+    works for more people than it should."""
     detail: str
     mend: str = ""
     """The command, or the words, that bring it."""
@@ -41,7 +42,19 @@ class Item:
 def examine() -> list[Item]:
     """Look at everything; an examination that fails is an item itself."""
     items: list[Item] = []
-    for look in (_python, _packages, _processor, _compiler, _gpu, _ray, _mlflow, _algorithms, _suites, _disk):
+    for look in (
+        _python,
+        _packages,
+        _processor,
+        _compiler,
+        _gpu,
+        _ray,
+        _mlflow,
+        _exposure,
+        _algorithms,
+        _suites,
+        _disk,
+    ):
         try:
             items += look()
         except Exception as error:
@@ -166,6 +179,28 @@ def _mlflow() -> Iterator[Item]:
     except (URLError, OSError) as error:
         detail = f"{uri} does not answer ({error}): runs are sent once it does"
         yield Item("MLflow server", "absent", detail, "start the server, or unset MLFLOW_TRACKING_URI")
+
+
+def _exposure() -> Iterator[Item]:
+    from oneiros.platform.jobs.exposure import exposures, is_exposed_uri
+
+    for one in exposures():
+        name, does = _EXPOSED[one.kind]
+        detail = f"{one.address} is open to the network and wants no token: it {does}"
+        yield Item(f"{name} exposed", "risk", detail, one.mend)
+    for variable, token in (
+        ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN"),
+        ("RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE"),
+    ):
+        uri = os.environ.get(variable, "")
+        if os.environ.get(token) and is_exposed_uri(uri):
+            yield Item(f"{variable}", "risk", f"a token goes to {uri} unencrypted", "use https, or an SSH tunnel")
+
+
+_EXPOSED = {
+    "ray": ("Ray dashboard", "runs whatever it is sent"),
+    "mlflow": ("MLflow server", "shows and changes every run"),
+}
 
 
 def _algorithms() -> Iterator[Item]:
