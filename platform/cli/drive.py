@@ -74,6 +74,7 @@ class Drive:
         self.faults = {"failed_saves": 0, "failed_evaluations": 0, "failed_videos": 0, "failed_exports": 0}
         self._checkpoints = run.store(config.checkpoint.keep)
         self._known: dict[str, float] = {}
+        self._filmed_at: int | None = None
         self._started = time.monotonic()
 
     def run(self) -> Outcome:
@@ -105,13 +106,15 @@ class Drive:
         if not recorded:
             self._record()
         self._save()
+        if reason != "interrupted" and config.tracking.videos and self._filmed_at != engine.env_steps:
+            self._surviving("failed_videos", self._film)
         evaluation = None
         if reason != "interrupted" and config.evaluation.at_end:
             self.say(f"Evaluating {config.evaluation.episodes} episodes.")
             # Other episodes than those that may have ended the run: they were lucky more often than not.
             evaluation = self._evaluate(config.evaluation.seed)
             self.tracker.artifact(self.run_directory.evaluation_file)
-            if config.tracking.videos_every_env_steps is not None:
+            if config.tracking.videos:
                 self._surviving("failed_videos", self._film_episode)
         if reason != "interrupted" and self.tracker.uri is not None and config.tracking.model is not None:
             self._surviving("failed_exports", lambda: self._export(evaluation))
@@ -159,6 +162,7 @@ class Drive:
         return result
 
     def _film(self) -> None:
+        self._filmed_at = self.engine.env_steps
         for name, frames in self.engine.videos().items():
             self.tracker.video(name, frames, self.engine.env_steps)
 

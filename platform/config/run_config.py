@@ -81,6 +81,24 @@ class EvaluationConfig(Section):
     )
 
 
+class DataConfig(Section):
+    """Recorded episodes to learn from: folders that oneiros data makes, or minari:ID."""
+
+    offline: str | None = Field(
+        default=None, description="Data set to learn from alone, without stepping an environment; null: act."
+    )
+    prefill: str | None = Field(default=None, description="Data set that a new run's replay begins with; null: empty.")
+
+
+class StartConfig(Section):
+    """What a new run has learnt already."""
+
+    checkpoint: Path | None = Field(
+        default=None, description="Checkpoint whose parameters it begins with; null: new ones."
+    )
+    reset: tuple[str, ...] = Field(default=(), description="Parts of them that begin anew, such as actor.")
+
+
 class TrackingConfig(Section):
     """Where a run's figures go. metrics.jsonl in the run directory is always written."""
 
@@ -101,10 +119,11 @@ class TrackingConfig(Section):
         default="latest",
         description="Checkpoint whose policy is logged at the end as a registered MLflow model; null: none.",
     )
+    videos: bool = Field(
+        default=True, description="Film open-loop predictions and an episode at the end, where there are images."
+    )
     videos_every_env_steps: Count | None = Field(
-        default=None,
-        ge=1,
-        description="Env steps between two videos of open-loop predictions and of an episode; null: none.",
+        default=None, ge=1, description="Env steps between two films of open-loop predictions on the way; null: none."
     )
 
 
@@ -159,6 +178,8 @@ class RunConfig(Section):
         description="sync: a runner's environments share its process; async: each has a process of its own.",
     )
 
+    data: DataConfig = DataConfig()
+    start: StartConfig = StartConfig()
     replay: ReplayConfig = ReplayConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -171,6 +192,12 @@ class RunConfig(Section):
             raise ValueError(
                 "engine local is one process: num_runners and num_learners must be 0 (engine rllib takes more)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _offline_is_one_process(self) -> Self:
+        if self.data.offline is not None and self.engine != "local":
+            raise ValueError(f"engine must be local to learn from data alone, not {self.engine}")
         return self
 
     @property

@@ -11,6 +11,7 @@ from oneiros.platform.tracking import read_metrics
 
 def train(oneiros, *words):
     quiet = ["--set", "tracking.mlflow=false", "--set", "evaluation.episodes=2", "--set", "tracking.every_seconds=1e-6"]
+    quiet += ["--set", "tracking.videos=false"]
     always = ["--preset", "two_cores", "--engine", "local", "--size", "1m", "--run-dir", "run"]
     return oneiros("train", "CartPole-v1", *always, *quiet, *words)
 
@@ -42,6 +43,13 @@ def test_saving_evaluating_and_filming_happen_by_env_steps(oneiros, fake_engine,
         "step-000000000090", "step-000000000100",
     ]  # fmt: skip
     assert (tmp_path / "run" / "media" / "openloop" / "image" / "000000000050.mp4").stat().st_size > 0
+
+
+@pytest.mark.parametrize(("more", "expected"), [((), [60]), (("tracking.videos_every_env_steps=30",), [30, 60])])
+def test_a_run_is_filmed_at_its_end_unless_it_was_just_then(oneiros, fake_engine, more, expected):
+    settings = [word for setting in ("tracking.videos=true", *more) for word in ("--set", setting)]
+    train(oneiros, "--env-steps", "60", *settings)
+    assert [steps for call, steps in fake_engine.calls if call == "videos"] == expected
 
 
 def test_a_run_ends_early_at_the_return_it_was_asked_for(oneiros, fake_engine):
