@@ -43,7 +43,7 @@ class LuantiSuite:
         sticky_attack: int | None = None,
         sticky_jump: int = 10,
         pitch_limit: float = 60.0,
-        view: int = 40,
+        view: int = 24,
         worlds: Any = "train",
         spare: bool = True,
         oracle: bool = False,
@@ -74,10 +74,11 @@ class LuantiSuite:
             _number("pitch_limit", pitch_limit, 0, 75),
         )
         milestone = None if task == "diamond" else task.removeprefix("only_")
-        env: AnyEnv = Survival(
-            milestone, world, sets.choose(worlds), controls, LENGTH if time_limit is None else None, spare, render_mode
-        )
-        return generic.apply(env, f"luanti/{task}", {"action_repeat": action_repeat, "time_limit": time_limit})
+        # The environment itself counts to the limit, so that its last info says what was reached.
+        limit = generic.count("time_limit", time_limit)
+        length = LENGTH if limit is None else limit * (generic.count("action_repeat", action_repeat) or 1)
+        env: AnyEnv = Survival(milestone, world, sets.choose(worlds), controls, length, spare, render_mode)
+        return generic.apply(env, f"luanti/{task}", {"action_repeat": action_repeat})
 
 
 def _number(name: str, value: Any, least: float, most: float) -> float:

@@ -45,7 +45,7 @@ class Survival(gymnasium.Env[Observation, np.int64]):
         world: World,
         worlds: Sequence[int],
         controls: Controls,
-        length: int | None = LENGTH,
+        length: int = LENGTH,
         spare: bool = True,
         render_mode: str | None = None,
     ) -> None:
@@ -75,6 +75,7 @@ class Survival(gymnasium.Env[Observation, np.int64]):
         self._spare: Instance | None = None
         self._display: Display | None = None
         self._next_world: int | None = None
+        self._world_seed = -1
         self._health = 1.0
         self._reached: NDArray[np.bool_] = np.zeros(len(MILESTONES), np.bool_)
         self._begin()
@@ -92,6 +93,7 @@ class Survival(gymnasium.Env[Observation, np.int64]):
             self._next_world = None
         self._end_instance()
         self.instance = self._running(int(chosen))
+        self._world_seed = self.instance.seed
         self._begin()
         if self._wants_spare and (options or {}).get("world") is None:
             self._next_world = self._draw()
@@ -121,8 +123,13 @@ class Survival(gymnasium.Env[Observation, np.int64]):
             reward = float(reached[self._milestone])
             terminated = died or bool(reached[self._milestone])
         self._health = health
-        truncated = not terminated and self._length is not None and self._steps >= self._length
-        return observation, reward, terminated, truncated, self._summary() if terminated or truncated else {}
+        truncated = not terminated and self._steps >= self._length
+        return observation, reward, terminated, truncated, self.summary() if terminated or truncated else {}
+
+    def summary(self) -> dict[str, Any]:
+        """What the last info of this episode says, or would if it were over: milestones reached, and the world."""
+        reached = {LOG + name: float(done) for name, done in zip(MILESTONES, self._reached, strict=True)}
+        return {**reached, "log_milestones": float(self._reached.sum()), "world": self._world_seed}
 
     def render(self) -> Any:
         """The last picture, with ``render_mode="rgb_array"``."""
@@ -163,11 +170,6 @@ class Survival(gymnasium.Env[Observation, np.int64]):
             "hunger": _share(memory.value("hunger"), 20),
             "breath": _share(memory.value("breath"), memory.value("breath_max")),
         }
-
-    def _summary(self) -> dict[str, Any]:
-        assert self.instance is not None
-        reached = {LOG + name: float(done) for name, done in zip(MILESTONES, self._reached, strict=True)}
-        return {**reached, "log_milestones": float(self._reached.sum()), "world": self.instance.seed}
 
     # ---- games ------------------------------------------------------------------------------------------------------
 
@@ -215,7 +217,7 @@ class Survival(gymnasium.Env[Observation, np.int64]):
 
     def _lose(self, error: InstanceFailed) -> dict[str, Any]:
         self._count(error)
-        summary = self._summary()
+        summary = self.summary()
         self._end_instance()
         return {**summary, "log_instance_failures": float(self.failures), "fault": str(error)}
 

@@ -93,9 +93,8 @@ def shim() -> Path:
     )
     if made.returncode != 0:
         os.unlink(partial)
-        raise MissingDependency(
-            f"luanti's shim does not compile ({made.stderr.strip().splitlines()[0]}): {APT} installs what it needs"
-        )
+        said = (made.stderr.strip() or f"{gcc} ended with exit code {made.returncode}").splitlines()[0]
+        raise MissingDependency(f"luanti's shim does not compile ({said}): {APT} installs what it needs")
     os.chmod(partial, 0o755)
     os.replace(partial, target)
     return target

@@ -37,6 +37,8 @@ class Player:
         self.steps = 0
         self.milestones: dict[str, int] = {}
         """The step at which each milestone was reached."""
+        self.ending = ""
+        """Why the player stopped before it had all it wanted; empty where it did not."""
         self._observation = observation
         self._most_steps = most_steps
         self._seen = seen
@@ -58,8 +60,8 @@ class Player:
                 part()
                 if until in reached:
                     break
-        except (PlayEnded, Stuck):
-            pass
+        except (PlayEnded, Stuck) as reason:
+            self.ending = str(reason)
         return self.milestones
 
     def _wood(self) -> None:
@@ -255,9 +257,13 @@ class Player:
                 cost = turns + abs(tilt - self.tilt)
                 if hit == target and (best is None or cost < best[0]):
                     best = cost, (turn, tilt)
-                elif hit is not None and terrain.at(hit) in terrain.diggable + "," and _beside(hit, target):
-                    if blocked is None or cost < blocked[0]:
-                        blocked = cost, (turn, tilt)
+                elif (
+                    hit is not None
+                    and terrain.at(hit) in terrain.diggable + ","
+                    and _beside(hit, target)
+                    and (blocked is None or cost < blocked[0])
+                ):
+                    blocked = cost, (turn, tilt)
         found = best or blocked
         return found[1] if found else None
 

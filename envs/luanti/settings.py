@@ -20,7 +20,7 @@ class World:
     height: int = 64
     width: int = 64
     break_speed: float = 100.0
-    view: int = 40
+    view: int = 24
     oracle: bool = False
 
 
@@ -92,12 +92,9 @@ FIXED: Mapping[str, object] = {
     "mg_name": "v7",
     "mg_flags": "caves,nodungeons,light,decorations,biomes,ores",
     "water_level": 1,
-    "max_block_send_distance": 4,
-    "max_block_generate_distance": 4,
     "active_block_range": 2,
     "active_object_send_range_blocks": 2,
     "full_block_send_enable_min_time_from_building": 0,
-    "block_send_optimize_distance": 4,
     "server_unload_unused_data_timeout": 60,
     "client_unload_unused_data_timeout": 60,
     "client_mapblock_limit": 4000,
@@ -110,6 +107,7 @@ def configuration(world: World, seed: int) -> str:
     """The text of ``minetest.conf`` for a world with this map seed."""
     # The engine widens its own field of view for windows narrower than 16:10.
     widening = min(max(math.sqrt(1.6 * world.height / world.width), 1.0), 1.4)
+    blocks = world.view // 16 + 2
     per_pixel = math.tan(math.radians(VERTICAL_VIEW) / 2) * 1.3763818698
     chosen = {
         "screen_w": world.width,
@@ -117,6 +115,9 @@ def configuration(world: World, seed: int) -> str:
         "fov": VERTICAL_VIEW / widening,
         "mouse_sensitivity": TURN_DEGREES / TURN_PIXELS / per_pixel,
         "viewing_range": world.view,
+        "max_block_send_distance": blocks,
+        "max_block_generate_distance": blocks,
+        "block_send_optimize_distance": blocks,
         "fixed_map_seed": seed,
         "oneiros_break_speed": world.break_speed,
         "oneiros_oracle": world.oracle,

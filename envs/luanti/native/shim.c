@@ -295,7 +295,7 @@ time_t time(time_t *result) {
     return now;
 }
 
-/* ---- the network inside this process ----------------------------------------------------------------------------- */
+/* ---- the network inside this process --------------------------------------------------------------------------- */
 
 static struct wire *wire_of(int file) {
     return file >= 0 && file < (int)(sizeof wires / sizeof *wires) && wires[file].used ? &wires[file] : NULL;
@@ -506,6 +506,24 @@ static void put_input(Display *display) {
     }
 }
 
+/* ---- the end of the game --------------------------------------------------------------------------------------- */
+
+static int remove_one(const char *path, const struct stat *state, int kind, struct FTW *place) {
+    (void)state, (void)kind, (void)place;
+    remove(path);
+    return 0;
+}
+
+/* Nothing of the game outlives its driver; whichever thread sees that first does it. */
+static void end_game(void) {
+    static pthread_mutex_t once = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&once);
+    /* Threads that still run may write while their folder goes. */
+    for (int i = 0; scratch && i < 100 && !access(scratch, F_OK); i++)
+        nftw(scratch, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+    for (;;) kill(getpid(), SIGKILL);
+}
+
 /* ---- one frame -------------------------------------------------------------------------------------------------- */
 
 static void run_turns(void) {
@@ -553,11 +571,11 @@ static void read_picture(void) {
 
 static void hand_over(void) {
     char byte = 'F';
-    if (write(channel, &byte, 1) != 1) _exit(0);
+    if (send(channel, &byte, 1, MSG_NOSIGNAL) != 1) end_game();
     for (;;) {
         ssize_t got = read(channel, &byte, 1);
         if (got == 1) return;
-        if (got == 0 || errno != EINTR) _exit(0);
+        if (got == 0 || errno != EINTR) end_game();
     }
 }
 
@@ -567,7 +585,6 @@ void glXSwapBuffers(Display *display, unsigned long drawable) {
     if (!game) return;
     run_turns();
     shared->frames++;
-    if (getenv("DBG")) fprintf(stderr, "frame %d phase %d bytes %d\n", shared->frames, shared->phase, server_bytes);
     if (shared->phase == READY) {
         settled = server_bytes ? 0 : settled + 1;
         if (settled >= SETTLED_STEPS || ++shared->settling >= MOST_SETTLING_STEPS) shared->phase = PLAYING;
@@ -588,13 +605,7 @@ void glXSwapBuffers(Display *display, unsigned long drawable) {
 /* For the game's Lua, through LuaJIT's FFI. */
 void *oneiros_luanti_memory(void) { return shared; }
 
-/* ---- the end ---------------------------------------------------------------------------------------------------- */
-
-static int remove_one(const char *path, const struct stat *state, int kind, struct FTW *place) {
-    (void)state, (void)kind, (void)place;
-    remove(path);
-    return 0;
-}
+/* ---- the end of the driver --------------------------------------------------------------------------------------  */
 
 static void *end_with_owner(void *unused) {
     (void)unused;
@@ -602,10 +613,7 @@ static void *end_with_owner(void *unused) {
         struct pollfd hangup = {.fd = channel, .events = 0};
         int found = channel >= 0 ? poll(&hangup, 1, 500) : poll(NULL, 0, 500);
         if (getppid() == owner && !(found > 0 && hangup.revents & (POLLHUP | POLLERR))) continue;
-        if (game) {
-            if (scratch) nftw(scratch, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
-            kill(getpid(), SIGKILL);
-        }
+        if (game) end_game();
         kill(getpid(), SIGTERM); /* the X server removes its socket and lock */
         sleep(2);
         kill(getpid(), SIGKILL);

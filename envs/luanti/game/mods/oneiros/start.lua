@@ -1,7 +1,8 @@
--- Where an episode begins: on dry land in a biome with trees, the nearest to the middle of the world.
+-- Where an episode begins: on dry land with trees about, as near to the middle of the world as there is such a place.
 
-local TREES = {deciduous_forest = true, coniferous_forest = true, rainforest = true, savanna = true, taiga = true}
-local APART, RINGS = 24, 60
+local WOODED = {deciduous_forest = true, coniferous_forest = true, rainforest = true, savanna = true, taiga = true}
+local APART, RINGS, MOST_TRIES = 24, 60, 12
+local AROUND, ENOUGH = vector.new(24, 12, 24), 8
 
 local function suitable(x, z)
 	local y = minetest.get_spawn_level(x, z)
@@ -9,44 +10,82 @@ local function suitable(x, z)
 		return
 	end
 	local biome = minetest.get_biome_data({x = x, y = y, z = z})
-	if biome and TREES[minetest.get_biome_name(biome.biome)] then
-		return {x = x, y = y, z = z}
+	if biome and WOODED[minetest.get_biome_name(biome.biome)] then
+		return vector.new(x, y, z)
 	end
 end
 
-local function search()
+local function candidates()
+	local found = {}
 	for ring = 0, RINGS do
 		for i = -ring, ring do
 			for j = -ring, ring do
 				if math.max(math.abs(i), math.abs(j)) == ring then
-					local found = suitable(i * APART, j * APART)
-					if found then
+					found[#found + 1] = suitable(i * APART, j * APART)
+					if #found == MOST_TRIES then
 						return found
 					end
 				end
 			end
 		end
 	end
-	return {x = 0, y = minetest.get_spawn_level(0, 0) or 20, z = 0}
+	return found
+end
+
+local start, waiting
+
+-- The first picture is given out when the player stands there and the map around it has arrived.
+local function begin()
+	if start and waiting then
+		waiting:set_pos(start)
+		waiting:set_look_horizontal(math.rad(90 * (oneiros.memory.shared.seed % 4)))
+		waiting:set_look_vertical(0)
+		minetest.set_timeofday(0.25)
+		oneiros.memory.shared.phase = 1
+	end
+end
+
+local function try(places, index)
+	local place = places[index]
+	if index == #places then
+		start = place
+		return begin()
+	end
+	local from, to = vector.subtract(place, AROUND), vector.add(place, AROUND)
+	minetest.emerge_area(from, to, function(_, _, remaining)
+		if remaining > 0 then
+			return
+		end
+		if #minetest.find_nodes_in_area(from, to, oneiros.inventory.kinds.log) >= ENOUGH then
+			start = place
+			return begin()
+		end
+		try(places, index + 1)
+	end)
 end
 
 minetest.after(0, function()
-	minetest.settings:set("static_spawnpoint", minetest.pos_to_string(search()))
+	local places = candidates()
+	if #places == 0 then
+		places = {vector.new(0, minetest.get_spawn_level(0, 0) or 20, 0)}
+	end
+	minetest.settings:set("static_spawnpoint", minetest.pos_to_string(places[1]))
+	try(places, 1)
 end)
 
 minetest.register_on_joinplayer(function(player)
 	player:hud_set_flags({
-		hotbar = false, healthbar = false, crosshair = true, wielditem = true, breathbar = false, minimap = false,
-		minimap_radar = false, basic_debug = false, chat = false,
+		hotbar = false, healthbar = false, crosshair = false, wielditem = true, breathbar = false, minimap = false,
+		minimap_radar = false, basic_debug = false,
 	})
-	player:set_look_horizontal(math.rad(90 * (oneiros.memory.shared.seed % 4)))
-	player:set_look_vertical(0)
 	player:get_inventory():set_list("main", {})
-	minetest.set_timeofday(0.25)
-	oneiros.memory.shared.phase = 1
+	waiting = player
+	begin()
 end)
 
 -- Nothing is written over the picture.
+function minetest.send_join_message() end
+function minetest.send_leave_message() end
 function minetest.get_server_status()
 	return ""
 end
