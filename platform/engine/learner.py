@@ -20,11 +20,14 @@ from oneiros.platform.engine.torch_flags import kept_torch_flags
 from oneiros.platform.engine.transfer import Saved, this_host
 from oneiros.platform.training.agents import build_agent, resolve_device
 from oneiros.platform.training.assembly import build_core
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 from ray.rllib.core.learner.learner import Learner
 from torch import Tensor
 
 log = logging.getLogger(__name__)
+
+SECONDS_FOR_CHUNKS = 10.0
+"""How long chunks may take from the env runners' hosts before they count as lost."""
 
 
 @dataclass
@@ -108,21 +111,38 @@ class WorldModelLearner(Learner):
             ahead=config.num_env_runners > 0 or device.type == "cuda",
         )
         self._is_built = True
+        self._lost_chunks = 0
 
     def learn(self, chunks: Sequence[Sequence[ray.ObjectRef[Any]]], updates: int, weights: bool) -> LearnResult:
         """Store ``chunks`` (each a list of one reference), take ``updates`` steps, and hand out weights if asked to."""
-        lost = 0
-        for (reference,) in chunks:
-            try:
-                self.core.add(ray.get(reference))
-            except RayError as error:
-                # The runner that owned it died after it had announced the chunk.
-                lost += 1
-                self.core.break_streams()
-                log.warning("a chunk was lost with the env runner that held it: %s", type(error).__name__)
+        lost = self._take([reference for (reference,) in chunks])
         metrics = self.core.update(updates) if updates else {}
         published = [ray.put(self.core.policy_state())] if weights and self.rank == 0 else []
         return LearnResult(self.core.ready, self.core.updates, metrics, self.core.metrics(), published, lost)
+
+    def _take(self, chunks: Sequence[ray.ObjectRef[Any]]) -> int:
+        """Store chunks, and return how many were lost with the env runners that held them."""
+        if not chunks:
+            return 0
+        # All of them at once: a host that is cut off answers nothing, and one by one its chunks would take minutes.
+        here = set(ray.wait(list(chunks), num_returns=len(chunks), timeout=SECONDS_FOR_CHUNKS)[0])
+        lost = 0
+        for chunk in chunks:
+            try:
+                if chunk not in here:
+                    raise GetTimeoutError(f"not here after {SECONDS_FOR_CHUNKS} s")
+                self.core.add(ray.get(chunk))
+            except RayError as error:
+                # The runner that owned it died, or was cut off, after it had announced the chunk.
+                lost += 1
+                self.core.break_streams()
+                if not self._lost_chunks:
+                    log.warning(
+                        "a chunk was lost with the env runner that held it (%s); further ones are only counted",
+                        type(error).__name__,
+                    )
+                self._lost_chunks += 1
+        return lost
 
     def save(self, directory: str) -> Saved:
         """Write this learner's part of a checkpoint: into ``directory``, or into one of its own if it is not there."""
