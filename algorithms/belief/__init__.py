@@ -2,5 +2,6 @@
 
 from oneiros.algorithms.belief.agent import Belief
 from oneiros.algorithms.belief.config import Hyperparameters
+from oneiros.algorithms.belief.seat import Seat
 
-__all__ = ["Belief", "Hyperparameters"]
+__all__ = ["Belief", "Hyperparameters", "Seat"]

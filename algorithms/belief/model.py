@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from gymnasium import spaces
@@ -51,7 +52,7 @@ class BeliefModel(nn.Module):
         self.agents = G = len(seats.names)
         self.local = c.variant == "independent" or G == 1
         self.seen = seats.vectors.width * (G if c.variant == "centralised" else 1)
-        entries: dict[str, spaces.Space[object]] = {"own": spaces.Box(-1, 1, (self.seen + G + 2,))}  # type: ignore[dict-item]
+        entries: dict[str, spaces.Space[Any]] = {"own": spaces.Box(-1, 1, (self.seen + G + 2,))}
         if seats.image is not None:
             entries["image"] = seats.image
         self.encoder = Encoder(entries, c.width("depth"), units, c.encoder_layers)
@@ -138,8 +139,14 @@ class BeliefModel(nn.Module):
         if self.heard is not None:
             traffic = self.channel.reset(traffic, first)
             tokens = tokens + self.heard(self.channel.deliver(traffic))
-        flat = [x.reshape(N * G, -1) for x in (memory.deter, memory.stoch, action, tokens)]
-        deter, stoch, logits = self.rssm.observe_step(*flat, begins.reshape(N * G, 1), uniform.reshape(N * G, -1))
+        deter, stoch, logits = self.rssm.observe_step(
+            memory.deter.reshape(N * G, -1),
+            memory.stoch.reshape(N * G, -1),
+            action.reshape(N * G, -1),
+            tokens.reshape(N * G, -1),
+            begins.reshape(N * G, 1),
+            uniform.reshape(N * G, -1),
+        )
         return deter.view(N, G, -1), stoch.view(N, G, -1), logits.view(N, G, -1), traffic
 
     def speak(

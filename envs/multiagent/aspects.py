@@ -40,7 +40,7 @@ class Aspect:
         if not isinstance(entry, spaces.Box) or len(entry.shape) != 1 or not self.start < self.stop <= entry.shape[0]:
             raise InvalidOption(f"the numbers {self.start} to {self.stop} are not all in the observation {entry}")
         part = slice(self.start, self.stop)
-        return spaces.Box(entry.low[part], entry.high[part], dtype=entry.dtype.type)  # type: ignore[arg-type]
+        return spaces.Box(entry.low[part], entry.high[part], dtype=np.dtype(entry.dtype).type)  # type: ignore[arg-type]
 
     def take(self, observation: Any) -> Any:
         """A copy of this part of ``observation``."""
