@@ -118,7 +118,12 @@ class Agent(Policy, Protocol):
         """The weights that acting needs, on the CPU."""
 
     def state_dict(self) -> Tensors:
-        """Everything that training needs to go on exactly: parameters, optimiser, normalisers, counters, generators."""
+        """Everything that training needs to go on exactly: parameters, optimiser, normalisers, counters, generators.
+
+        The first word of a key, up to a ``/``, is its part. ``optimiser``, ``generator`` and ``updates`` are of one
+        training; the others are what was learnt, which fine-tuning takes over part by part. A class attribute
+        ``PARTS``, names to tuples of beginnings of keys, may name other parts.
+        """
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what ``state_dict`` returned; raises ``ValueError`` naming the first entry that does not fit."""

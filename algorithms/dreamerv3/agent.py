@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import resources
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -63,6 +63,19 @@ class DreamerV3:
 
     Config = Hyperparameters
     PRESETS = resources.files(__package__ or "oneiros.algorithms.dreamerv3") / "presets.yaml"
+
+    PARTS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "world_model": ("model/",),
+        "encoder": ("model/encoder.",),
+        "dynamics": ("model/rssm.",),
+        "decoder": ("model/decoder.",),
+        "reward": ("model/reward.",),
+        "continue": ("model/cont.",),
+        "mask": ("model/mask.",),
+        "actor": ("actor/",),
+        "critic": ("critic/", "slow_critic/", "return_scale/"),
+    }
+    """What fine-tuning can begin anew, by name: how the keys of their entries in ``state_dict`` begin."""
 
     def __init__(
         self,

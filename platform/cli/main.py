@@ -11,6 +11,7 @@ from oneiros.platform.cli import (
     algorithms,
     bench,
     config,
+    data,
     demo,
     doctor,
     envs,
@@ -48,6 +49,7 @@ app.command("doctor")(doctor.doctor)
 app.command("runs")(runs.runs)
 app.command("submit")(submit.submit)
 app.command("sweep")(sweep.sweep)
+app.add_typer(data.app, name="data")
 app.add_typer(envs.app, name="envs")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(bench.app, name="bench")

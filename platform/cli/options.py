@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,14 @@ Env = Annotated[
     str,
     typer.Argument(
         metavar="ENV",
+        help="Environment id, such as CartPole-v1 or dmc/walker_walk; or config.yaml.",
+        autocompletion=completion.envs,
+    ),
+]
+OptionalEnv = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[ENV]",
         help="Environment id, such as CartPole-v1 or dmc/walker_walk; or config.yaml.",
         autocompletion=completion.envs,
     ),
@@ -62,7 +71,7 @@ Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write
 class Flags:
     """What was said on the command line; None where nothing was."""
 
-    env: str
+    env: str | None
     file: Path | None = None
     overrides: tuple[str, ...] = ()
     agent: str | None = None
@@ -75,20 +84,19 @@ class Flags:
     num_runners: int | None = None
     device: str | None = None
 
-    def resolve(self) -> Resolved:
-        """Layer file, overrides and flags; raises ``ConfigError``."""
+    def resolve(self, under: Sequence[Layer] = ()) -> Resolved:
+        """Layer file, overrides and flags over the layers ``under`` them; raises ``ConfigError``."""
         from oneiros.platform.config import resolve
 
-        return resolve(self.layers())
+        return resolve([*under, *self.layers()])
 
     def layers(self) -> list[Layer]:
         """File, overrides and flags, the last of which counts most; raises ``ConfigError``."""
         from oneiros.platform.config import Layer, overrides_layer, yaml_layer
 
-        env: str | None = self.env
-        file = self.file
-        if file is None and self.env.endswith(YAML_ENDINGS):
-            env, file = None, Path(self.env)
+        env, file = self.env, self.file
+        if file is None and env is not None and env.endswith(YAML_ENDINGS):
+            env, file = None, Path(env)
         layers = [yaml_layer(file)] if file is not None else []
         layers.append(overrides_layer(self.overrides))
         flags: dict[str, tuple[str, Any]] = {

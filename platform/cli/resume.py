@@ -30,7 +30,7 @@ def resume(path: o.RunPath, env_steps: o.EnvSteps = None, json: o.Json = None) -
             f"{path} has taken its {config.env_steps:,} env steps; a larger --env-steps trains it further "
             f"(its last checkpoint is at {done:,})."
         )
-    preflight.check(Resolved(config, find_algorithm(config.agent)))
+    preflight.check(Resolved(config, find_algorithm(config.agent)), new=False)
     run.resume(config, provenance(), done)
     notes.print(f"Going on from {checkpoint}")
     trained = training.train(run, config, checkpoint)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from oneiros.platform.cli.beginning import begin
 from oneiros.platform.cli.drive import Drive, Outcome
 from oneiros.platform.cli.interruption import Interruption
 from oneiros.platform.cli.output import console, duration, notes
@@ -70,6 +71,8 @@ def train(run: RunDirectory, config: RunConfig, checkpoint: Path | None) -> Trai
             interruption.install()
             if checkpoint is not None:
                 engine.restore(checkpoint.resolve())
+            else:
+                begin(engine, config)
             drive = Drive(engine, run, config, tracker, display(notes, config.env_steps), interruption, notes.print)
             try:
                 outcome = drive.run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,6 +32,7 @@ from oneiros.platform.engine.torch_flags import kept_torch_flags
 from oneiros.platform.engine.transfer import load_parts, save_parts
 from oneiros.platform.training.agents import agent_name
 from oneiros.platform.training.engine import EvaluationResult, Videos
+from oneiros.platform.training.fine_tuning import read_learnt
 from oneiros.platform.training.loop import Loop
 from oneiros.platform.training.policy_file import save_policy
 from oneiros.platform.training.rates import Rates
@@ -250,6 +251,26 @@ class WorldModelAlgorithm(Algorithm):
         for theirs, ours in RLLIB_NAMES.items():
             if ours in metrics:
                 self.metrics.log_value((ENV_RUNNER_RESULTS, theirs), metrics[ours], reduce="mean", window=1)
+
+    # ---- beginnings --------------------------------------------------------------------------------------------------
+
+    def begin_from(self, checkpoint: Path, reset: Sequence[str] = ()) -> None:
+        """Take over what the agent of another run has learnt, but for the parts ``reset``; for a new algorithm.
+
+        Raises ``CheckpointError``, and ``ConfigError`` for an unknown part.
+        """
+        self._drain()
+        given = {"learnt": read_learnt(checkpoint), "reset": list(reset)}
+        self.calls.call("begin_from", [given] * self.calls.learners)
+        if self.flow is not None:
+            self.flow.publish()
+            if self._supervisor.keeps:
+                self._supervisor.save(self.env_steps)
+
+    def prefill(self, place: str) -> None:
+        """Put the episodes of a data set into the replay; raises ``DataError``."""
+        self._drain()
+        self.calls.call("prefill", [{"place": place}] * self.calls.learners)
 
     # ---- evaluation --------------------------------------------------------------------------------------------------
 

@@ -15,11 +15,13 @@ import ray
 import torch
 import torch.distributed as dist
 from oneiros.algorithms.contract import Agent
+from oneiros.platform.data import fill, open_data
 from oneiros.platform.engine.config import WorldModelConfig
 from oneiros.platform.engine.torch_flags import kept_torch_flags
 from oneiros.platform.engine.transfer import Saved, this_host
 from oneiros.platform.training.agents import build_agent, resolve_device
 from oneiros.platform.training.assembly import build_core
+from oneiros.platform.training.fine_tuning import adopt
 from ray.exceptions import GetTimeoutError, RayError
 from ray.rllib.core.learner.learner import Learner
 from torch import Tensor
@@ -182,6 +184,14 @@ class WorldModelLearner(Learner):
             self.core.break_streams()
         else:
             self.load(directory, learners)
+
+    def begin_from(self, learnt: dict[str, Tensor], reset: Sequence[str]) -> None:
+        """Take over what another run's agent has learnt; raises ``CheckpointError`` and ``ConfigError``."""
+        adopt(self.agent, learnt, reset)
+
+    def prefill(self, place: str) -> None:
+        """Put this learner's share of a data set, which its host must see, into the replay; raises ``DataError``."""
+        fill(self.core.replay, open_data(place), part=self.rank, parts=self.world)
 
     def report(self) -> dict[str, Tensor]:
         """Return the agent's open-loop predictions of replayed sequences."""

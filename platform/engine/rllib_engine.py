@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,14 @@ class RLlibEngine:
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint, of any number of runners and learners; raises ``CheckpointError``."""
         self.algorithm.restore_from_path(path)
+
+    def begin_from(self, checkpoint: Path, reset: Sequence[str]) -> None:
+        """Take over what the agent of another run has learnt; raises ``CheckpointError`` and ``ConfigError``."""
+        self.algorithm.begin_from(checkpoint, reset)
+
+    def prefill(self, place: str) -> None:
+        """Put the episodes of a data set into the replay; raises ``DataError``."""
+        self.algorithm.prefill(place)
 
     def evaluate(self, episodes: int, seed: int) -> EvaluationResult:
         """Play whole episodes in environments of their own."""

@@ -49,6 +49,11 @@ class Supervisor:
         self._saved_at = time.monotonic()
 
     @property
+    def keeps(self) -> bool:
+        """Whether states to go back to are kept at all."""
+        return self._store is not None
+
+    @property
     def due(self) -> bool:
         """Whether there is no state to go back to, or one older than ``recovery_interval_s``."""
         old = time.monotonic() - self._saved_at >= self.config.recovery_interval_s

@@ -183,7 +183,7 @@ def _index(replay: Replay) -> Index:
 
 def load(replay: Replay, directory: Path) -> None:
     """See `Replay.load`."""
-    index = _read_index(directory)
+    index = read_index(directory)
     _check_fit(replay, index)
     opened: dict[int, Chunk] = {}
     growing = {number for _, number, *_ in index["streams"]}
@@ -223,7 +223,8 @@ def load(replay: Replay, directory: Path) -> None:
     replay.saved = SavedState(directory)
 
 
-def _read_index(directory: Path) -> Index:
+def read_index(directory: Path) -> Index:
+    """The index of what `save` wrote; raises ``FileNotFoundError``, `CorruptChunk` or `ReplayMismatch`."""
     path = directory / INDEX
     try:
         outer = json.loads(path.read_text())
@@ -408,7 +409,7 @@ def absorb(replay: Replay, directory: Path, part: int, parts: int) -> int:
     """See `Replay.absorb`."""
     entries: dict[int, Index] = {}
     if (directory / INDEX).exists():
-        entries = {entry["id"]: entry for entry in _read_index(directory)["chunks"]}
+        entries = {entry["id"]: entry for entry in read_index(directory)["chunks"]}
     names: dict[int, int] = {}
     ends: dict[int, int] = {}
     before = replay.counters["inserted"]

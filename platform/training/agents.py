@@ -77,11 +77,16 @@ def told(agent: AgentClass, obs_space: SpaceDict) -> dict[str, spaces.Space[Any]
 
 def row_fields(agent: Agent, obs_space: SpaceDict, action_space: SpaceDict) -> dict[str, Field]:
     """Return what a row of experience holds: observations, actions, reward, flags and the agent's latents."""
+    latents = {f"latent/{key}": field for key, field in agent.latent_fields.items()}
+    return experience_fields(obs_space, action_space) | latents
+
+
+def experience_fields(obs_space: SpaceDict, action_space: SpaceDict) -> dict[str, Field]:
+    """Return what a row of experience holds whatever the agent: observations, actions, reward and flags."""
     fields = {key: Field(space.shape or (), np.dtype(space.dtype)) for key, space in obs_space.items()}
     fields |= {key: Field(space.shape or (), _action_dtype(space)) for key, space in action_space.items()}
     fields["reward"] = Field((), np.dtype(np.float32))
     fields |= {flag: Field((), np.dtype(bool)) for flag in ("is_first", "is_last", "is_terminal")}
-    fields |= {f"latent/{key}": field for key, field in agent.latent_fields.items()}
     return fields
 
 

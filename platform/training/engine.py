@@ -95,6 +95,15 @@ class Engine(Protocol):
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint; raises ``CheckpointError``, a ``ValueError``, if it is damaged or does not fit."""
 
+    def begin_from(self, checkpoint: Path, reset: Sequence[str]) -> None:
+        """Take over what the agent in another run's checkpoint has learnt, but for the parts ``reset``.
+
+        For a new engine. Raises ``CheckpointError``, and ``ConfigError`` for an unknown part.
+        """
+
+    def prefill(self, place: str) -> None:
+        """Put the episodes of a data set into the replay of a new engine; raises ``DataError``."""
+
     def evaluate(self, episodes: int, seed: int) -> EvaluationResult:
         """Play whole episodes in environments of their own; training is the same afterwards."""
 
@@ -110,6 +119,10 @@ def open_engine(config: RunConfig) -> Engine:
 
     Raises ``ConfigError``, the registry's errors and ``UnsupportedSpace``, all ``ValueError`` of one sentence.
     """
+    if config.data.offline is not None:
+        from oneiros.platform.training.offline import OfflineEngine
+
+        return OfflineEngine(config)
     if config.engine == "local":
         from oneiros.platform.training.local import LocalEngine
 

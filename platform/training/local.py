@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from oneiros.envs import registry
@@ -15,14 +16,17 @@ from oneiros.platform.checkpoint import (
     write_tree,
 )
 from oneiros.platform.config import RunConfig
-from oneiros.platform.rollout import Rollout, evaluate
+from oneiros.platform.data import fill, open_data
+from oneiros.platform.rollout import Rollout
 from oneiros.platform.training.agents import agent_name, build_agent, hyperparameters, resolve_device
 from oneiros.platform.training.assembly import build_core
 from oneiros.platform.training.collector import RolloutCollector
 from oneiros.platform.training.compiling import settle_compile
 from oneiros.platform.training.engine import EvaluationResult, Videos
+from oneiros.platform.training.fine_tuning import adopt, read_learnt
 from oneiros.platform.training.loop import Loop
 from oneiros.platform.training.pace import fragment_length, iteration_steps
+from oneiros.platform.training.playing import play
 from oneiros.platform.training.policy_file import save_policy
 from oneiros.platform.training.rates import Rates
 from oneiros.platform.training.ratio import TrainRatio
@@ -44,6 +48,7 @@ class LocalEngine:
             config.env, config.num_envs_per_runner, config.vectorization, config.seed, **config.env_options
         )
         self._observation_space, self._action_space = env.single_observation_space, env.single_action_space
+        self._spaces = self._observation_space, self._action_space
         self.agent = build_agent(
             config.agent,
             self._hyper,
@@ -120,28 +125,24 @@ class LocalEngine:
 
     def evaluate(self, episodes: int, seed: int) -> EvaluationResult:
         """Play ``episodes`` with a copy of the policy, in environments of their own."""
-        config = self.config
-        policy = build_agent(
-            config.agent, self._hyper, self._observation_space, self._action_space, seed=seed, role="policy"
+        return play(
+            self.config, self._hyper, self.core, self._spaces, episodes=episodes, seed=seed, env_steps=self.env_steps
         )
-        policy.load_policy_state(self.core.policy_state())
-        result = evaluate(
-            config.env,
-            policy,
-            episodes,
-            seed=seed,
-            num_envs=config.num_envs_per_runner,
-            vectorization=config.vectorization,
-            env_options=config.env_options,
-        )
-        return EvaluationResult.join([result], self.env_steps)
+
+    def begin_from(self, checkpoint: Path, reset: Sequence[str]) -> None:
+        """Take over what the agent of another run has learnt; raises ``CheckpointError`` and ``ConfigError``."""
+        adopt(self.agent, read_learnt(checkpoint), reset)
+
+    def prefill(self, place: str) -> None:
+        """Put the episodes of a data set into the replay; raises ``DataError``."""
+        fill(self.core.replay, open_data(place))
 
     def videos(self) -> Videos:
         """Return open-loop predictions of replayed sequences beside what happened; nothing before there are any."""
         if not self.core.ready:
             return {}
         report = self.core.report()
-        return {name: video.numpy() for name, video in report.items() if name.startswith("openloop/")}
+        return {name: video.numpy() for name, video in report.items() if video.ndim == 4}
 
     def close(self) -> None:
         """Close environments and replay."""

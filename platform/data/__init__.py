@@ -1,0 +1,7 @@
+"""Episodes as data sets: out of a run's replay, in from files, in Minari's format or as plain npz."""
+
+from oneiros.platform.data.data_set import DataSet, open_data
+from oneiros.platform.data.episode import DataError, Episode
+from oneiros.platform.data.filling import Filled, fill
+
+__all__ = ["DataError", "DataSet", "Episode", "Filled", "fill", "open_data"]
