@@ -96,7 +96,7 @@ class Flags:
 
         env, file = self.env, self.file
         if file is None and env is not None and env.endswith(YAML_ENDINGS):
-            env, file = None, Path(env)
+            file, env = Path(env), None
         layers = [yaml_layer(file)] if file is not None else []
         layers.append(overrides_layer(self.overrides))
         flags: dict[str, tuple[str, Any]] = {
