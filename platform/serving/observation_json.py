@@ -102,10 +102,10 @@ def _decode(value: Mapping[str, Any], shape: tuple[int, ...], dtype: np.dtype[An
 def _bounds(space: spaces.Space[Any]) -> tuple[Any, Any]:
     """What values may be. Real-valued boxes are no bounds: sensors exceed them, and training saw that too."""
     if isinstance(space, spaces.Discrete):
-        return int(space.start), int(space.start + space.n - 1)
+        return int(space.start), int(space.start) + int(space.n) - 1
     if isinstance(space, spaces.MultiDiscrete):
-        start: Any = space.start
-        return start, start + space.nvec - 1
+        start, count = np.asarray(space.start, np.int64), np.asarray(space.nvec, np.int64)
+        return start, np.subtract(np.add(start, count), 1)
     if isinstance(space, spaces.MultiBinary):
         return 0, 1
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.integer):
