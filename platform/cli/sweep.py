@@ -74,7 +74,7 @@ def sweep(
         env, file, tuple(set_ or ()), agent, preset, size, env_steps, seed, None, engine, num_runners, device
     )
     found = read_space(space)
-    folder = (sweep_dir or _default_folder(flags)).resolve()
+    folder = (sweep_dir or _default_folder(env)).resolve()
     plan, config = _plan(flags, found, folder, metric)
 
     from oneiros.platform.cli import preflight
@@ -186,8 +186,8 @@ def _record(tracker: Tracker | None, folder: Path, trials: list[dict[str, Any]],
     tracker.artifact(file)
 
 
-def _default_folder(flags: o.Flags) -> Path:
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(flags.env).stem if flags.env.endswith(o.YAML_ENDINGS) else flags.env)
+def _default_folder(env: str) -> Path:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(env).stem if env.endswith(o.YAML_ENDINGS) else env)
     return Path("runs") / f"sweep-{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 

@@ -70,9 +70,10 @@ def _listening() -> Iterator[tuple[str, int]]:
         return
     seen = set()
     for connection in connections:
-        if connection.status == psutil.CONN_LISTEN and connection.laddr not in seen:
-            seen.add(connection.laddr)
-            yield connection.laddr.ip, connection.laddr.port
+        address = connection.laddr
+        if connection.status == psutil.CONN_LISTEN and address and address not in seen:
+            seen.add(address)
+            yield address.ip, address.port
 
 
 def _kind(port: int) -> str | None:
