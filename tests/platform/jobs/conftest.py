@@ -57,13 +57,14 @@ class Corridor(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.at = 0
+        self.at = self.steps = 0
         return np.zeros(1, np.float32), {}
 
     def step(self, action):
         self.at = max(0, self.at + (1 if action else -1))
+        self.steps += 1
         done = self.at == 5
-        return np.array([self.at / 5], np.float32), self.prize * done, done, False, {}
+        return np.array([self.at / 5], np.float32), self.prize * done, done, self.steps == 40, {}
 
 
 class Corridors:
