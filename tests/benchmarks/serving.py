@@ -143,7 +143,8 @@ def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
         try:
             facts(port)
             return
-        except OSError:
+        except (OSError, RuntimeError):
+            # Ray's proxy listens, and knows no route, before the policy is there.
             if server.poll() is not None:
                 raise RuntimeError("the server ended") from None
             time.sleep(0.2)
