@@ -145,6 +145,7 @@ class Player:
                     raise Stuck(f"no {kind}")
                 failures += 1
                 self._explore(depth, failures)
+                hopeless.clear()
                 continue
             target = known[0]
             before = self.count(kind)
@@ -188,14 +189,14 @@ class Player:
         if rise > 0:
             needed.insert(0, (here[0], here[1] + 2, here[2]))
             needed = [cell for cell in needed if cell != (x, low, z)]
-        terrain = self.terrain(4)
+        terrain = self.terrain(7)
         for cell in needed:
             for _ in range(6):  # sand and gravel fall in from above
                 if terrain.open(cell):
                     break
                 if not self.dig(cell):
                     return False
-                terrain = self.terrain(4)
+                terrain = self.terrain(7)
         if not terrain.solid((x, there[1] - 1, z)) or any(
             terrain.at((x, y, z)) in "~!" for y in range(there[1] - 1, high + 2)
         ):
@@ -205,7 +206,7 @@ class Player:
     def _walk(self, there: Cell, jump: bool) -> bool:
         turn = self._turn_towards(there[0] - self.feet[0], there[2] - self.feet[2])
         self.look(turn, self.tilt)
-        for _ in range(24):
+        for _ in range(36):
             x, y, z = self.position
             dx, dz = there[0] - x, there[2] - z
             ahead = direction(turn, 0)

@@ -15,6 +15,8 @@ REACH = 4.0
 HALF = 0.3
 """Half of how wide the player is."""
 DIG_COST = 4.0
+MOST_DROP = 5
+"""Nodes that the player falls without being hurt, and more."""
 TURNS = 24
 TILTS = range(-4, 5)
 
@@ -72,8 +74,12 @@ class Terrain:
             floor = level + self.clearing(_up(ahead, -1))
             if self.solid(_up(ahead, -2)):
                 yield _up(ahead, -1), 1.5 + floor
-            elif self.open(_up(ahead, -1)) and self.open(_up(ahead, -2)) and self.solid(_up(ahead, -3)):
-                yield _up(ahead, -2), 2.5 + level
+            for drop in range(2, MOST_DROP + 1):
+                if not self.open(_up(ahead, 1 - drop)) or not self.open(_up(ahead, -drop)):
+                    break
+                if self.solid(_up(ahead, -drop - 1)):
+                    yield _up(ahead, -drop), 1.5 + drop + level
+                    break
 
     def route(
         self, start: Cell, arrived: Callable[[Cell], bool], towards: Cell, most: int = 12_000

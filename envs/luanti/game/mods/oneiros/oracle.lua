@@ -31,8 +31,8 @@ local function letter(name)
 		return "!"
 	elseif definition.liquidtype ~= "none" then
 		return "~"
-	elseif not definition.walkable then
-		return name == "air" and "." or "," -- a plant: in the way of blows, not of feet
+	elseif not definition.walkable or name == "default:snow" then
+		return name == "air" and "." or "," -- a plant, a layer of snow: in the way of blows, not of feet
 	elseif (groups.falling_node or 0) > 0 then
 		return "f"
 	elseif (groups.crumbly or 0) >= 2 or (groups.snappy or 0) == 3 or (groups.oddly_breakable_by_hand or 0) > 0 then

@@ -45,19 +45,30 @@ local function begin()
 	end
 end
 
+-- The ground there: mountains and blown sand may lie on what the map generator foretells.
+local function surface(place)
+	for y = place.y - 2, place.y + 40 do
+		local under = minetest.registered_nodes[minetest.get_node(vector.new(place.x, y - 1, place.z)).name]
+		local feet = minetest.get_node(vector.new(place.x, y, place.z)).name
+		local head = minetest.get_node(vector.new(place.x, y + 1, place.z)).name
+		local groups = under and under.groups or {}
+		if (feet == "air" or feet == "default:snow") and head == "air" and under and under.walkable and not groups.leaves and not groups.tree then
+			return vector.new(place.x, y - 0.5, place.z)
+		end
+	end
+end
+
 local function try(places, index)
 	local place = places[index]
-	if index == #places then
-		start = place
-		return begin()
-	end
 	local from, to = vector.subtract(place, AROUND), vector.add(place, AROUND)
 	minetest.emerge_area(from, to, function(_, _, remaining)
 		if remaining > 0 then
 			return
 		end
-		if #minetest.find_nodes_in_area(from, to, oneiros.inventory.kinds.log) >= ENOUGH then
-			start = place
+		local ground = surface(place)
+		local trees = #minetest.find_nodes_in_area(from, to, oneiros.inventory.kinds.log)
+		if index == #places or (ground and trees >= ENOUGH) then
+			start = ground or place
 			return begin()
 		end
 		try(places, index + 1)
