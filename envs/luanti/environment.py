@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -144,6 +145,11 @@ class Survival(gymnasium.Env[Observation, np.int64]):
         if self._display is not None:
             self._display.close()
             self._display = None
+
+    def __del__(self) -> None:
+        # One that is dropped without being closed would leave its games running as long as this process does.
+        with contextlib.suppress(Exception):
+            self.close()
 
     # ---- episodes ---------------------------------------------------------------------------------------------------
 
