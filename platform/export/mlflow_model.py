@@ -109,7 +109,7 @@ def register(client: MlflowClient, logged: LoggedModel, name: str, score: float 
     tags = {} if score is None else {SCORE_TAG: repr(score)}
     # By its place: a "models:/" source would be looked up in whatever store this process has set globally.
     made = client.create_model_version(
-        name, logged.artifact_location, logged.source_run_id, tags, model_id=logged.model_id
+        name, logged.artifact_location, logged.source_run_id, tags, model_id=logged.model_id, await_creation_for=0
     )
     if score is not None and score >= _champions_score(client, name):
         client.set_registered_model_alias(name, CHAMPION, made.version)
