@@ -50,10 +50,12 @@ def test_trials_are_compared_ended_early_and_nested_under_one_run(process, plugi
     assert ran.returncode == 1, ran.stdout + ran.stderr  # One trial has failed.
     out = json.loads((tmp_path / "out.json").read_text())
     best, *others, failed = out["trials"]
-    assert (best["state"], best["metric"], best["values"]["env_options.prize"]) == ("done", 9.0, 9)
+    assert (best["state"], best["values"]["env_options.prize"]) == ("done", 9)
     assert best == out["best"] and best["env_steps"] >= 3000 and 3 <= best["values"]["seed"] <= 7
     (lagging,) = others
-    assert (lagging["state"], lagging["metric"]) == ("stopped", 1.0) and 300 <= lagging["env_steps"] < 3000
+    assert lagging["state"] == "stopped" and 300 <= lagging["env_steps"] < 3000
+    # Some episodes end without the prize.
+    assert 0 < lagging["metric"] <= 1 < best["metric"] <= 9
     assert failed["state"] == "failed" and "no such prize" in failed["error"]
     assert "Best: " + best["run_dir"] in ran.stdout
     assert "trial-00002 failed: OverflowError: no such prize" in ran.stdout and "Traceback" not in ran.stderr
@@ -66,7 +68,7 @@ def test_trials_are_compared_ended_early_and_nested_under_one_run(process, plugi
     experiment = client.get_experiment_by_name("oneiros")
     runs = {run.info.run_id: run for run in client.search_runs([experiment.experiment_id])}
     parent = runs.pop(out["mlflow_run"])
-    assert parent.info.status == "FINISHED" and parent.data.metrics["best/return"] == 9.0
+    assert parent.info.status == "FINISHED" and parent.data.metrics["best/return"] == best["metric"]
     assert parent.data.tags["best.env_options.prize"] == "9"
     assert {"space.yaml", "sweep.json"} <= {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
