@@ -12,7 +12,7 @@ import pytest
     ("words", "sentence"),
     [
         (["trian"], "No such command 'trian'. Did you mean 'train'?"),
-        (["train"], "Missing argument 'ENV'."),
+        (["train"], "ENV must be given"),
         (["train", "CartPole-v1", "--sizee", "1m"], "No such option: --sizee"),
         (["train", "CartPole-v1", "--env-steps", "many"], "Invalid value for '--env-steps'"),
         (["train", "CartPole-v1", "--size", "13m"], "hyper.size must be '1m', '12m', '25m'"),
