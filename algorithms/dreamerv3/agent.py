@@ -21,6 +21,7 @@ from oneiros.algorithms.dreamerv3.returns import ReturnScale, lambda_return
 from oneiros.algorithms.dreamerv3.rssm import Latents
 from oneiros.algorithms.dreamerv3.step import PolicyStep
 from oneiros.algorithms.dreamerv3.world_model import WorldModel
+from oneiros.algorithms.nn.agent_state import AgentState
 from oneiros.algorithms.nn.allocator import keep_freed_memory
 from oneiros.algorithms.nn.capture import Captured
 from oneiros.algorithms.nn.distributions import twohot_losses, twohot_mean, twohot_smooth_mean
@@ -47,7 +48,7 @@ class Dream(NamedTuple):
     """Lambda-returns ``(H, M)`` with the gradient to the actor, where it learns through the dynamics."""
 
 
-class DreamerV3:
+class DreamerV3(AgentState):
     """The agent; see ``contract.Agent`` for what the methods promise.
 
     Args:
@@ -60,6 +61,12 @@ class DreamerV3:
     Raises:
         UnsupportedSpace: for a space that it cannot serve.
     """
+
+    model: WorldModel
+    actor: Actor
+    critic: MLP
+    slow_critic: MLP
+    return_scale: ReturnScale
 
     Config = Hyperparameters
     PRESETS = resources.files(__package__ or "oneiros.algorithms.dreamerv3") / "presets.yaml"
@@ -430,53 +437,3 @@ class DreamerV3:
 
     def _rand(self, *shape: int) -> Tensor:
         return torch.rand(*shape, generator=self.generator, device=self.device)
-
-    # ---- state -------------------------------------------------------------------------------------------------------
-
-    def policy_state(self) -> Tensors:
-        """The weights of encoder, recurrent model and actor as one float32 vector on the CPU."""
-        return {"weights": self.weights.flat[: self.policy_size].detach().cpu().clone()}
-
-    @torch.no_grad()
-    def load_policy_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take what ``policy_state`` returned."""
-        flat = tensors["weights"]
-        if flat.numel() != self.policy_size:
-            raise ValueError(
-                f"These policy weights have {flat.numel()} numbers, but this policy has {self.policy_size}."
-            )
-        self.weights.flat[: self.policy_size].copy_(flat)
-
-    def _named(self) -> dict[str, Tensor]:
-        modules = {"model": self.model, "actor": self.actor, "critic": self.critic, "slow_critic": self.slow_critic}
-        named = {f"{m}/{k}": p.data for m, module in modules.items() for k, p in module.named_parameters()}
-        named |= {f"optimiser/{k}": v for k, v in self.optimiser.state_dict().items()}
-        named |= {f"return_scale/{k}": getattr(self.return_scale, k) for k in ("low", "high")}
-        return named
-
-    def state_dict(self) -> Tensors:
-        """Everything that training needs to go on exactly, as copies on the CPU."""
-        state = {k: v.detach().cpu().clone() for k, v in self._named().items()}
-        state["updates"] = self.updates.clone()
-        state["generator/update"] = self.generator.get_state()
-        state["generator/act"] = self.act_generator.get_state()
-        return state
-
-    @torch.no_grad()
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore ``state_dict``'s tensors in place; raises ``ValueError`` naming the first that does not fit."""
-        named = self._named()
-        for name in ("updates", "generator/update", "generator/act"):
-            if name not in state:
-                raise ValueError(f"The checkpoint has no '{name}', so it is not one of DreamerV3's.")
-        for name, tensor in named.items():
-            if name not in state:
-                raise ValueError(f"The checkpoint has no '{name}', so it is of another model.")
-            if state[name].shape != tensor.shape:
-                found, own = tuple(state[name].shape), tuple(tensor.shape)
-                raise ValueError(f"'{name}' has shape {found} in the checkpoint but {own} in this model.")
-        for name, tensor in named.items():
-            tensor.copy_(state[name])
-        self.updates.copy_(state["updates"])
-        self.generator.set_state(state["generator/update"].cpu())
-        self.act_generator.set_state(state["generator/act"].cpu())

@@ -49,7 +49,8 @@ def curve_of(run: Path) -> list[dict[str, float]]:
 def evaluations_of(run: Path) -> list[dict[str, float]]:
     """The evaluations made during training, and the final one."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    made = {r["env_steps"]: r["evaluation/return_mean"] for r in rows if "evaluation/return_mean" in r and "updates" not in r}
+    alone = [r for r in rows if "evaluation/return_mean" in r and "updates" not in r]
+    made = {r["env_steps"]: r["evaluation/return_mean"] for r in alone}
     final = json.loads((run / "evaluation.json").read_text())
     made[final["env_steps"]] = final["return_mean"]
     return [{"env_steps": steps, "return": round(value, 3)} for steps, value in made.items()]
