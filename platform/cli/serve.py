@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from typing import Annotated
 import typer
 from oneiros.platform.cli import completion
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -52,12 +55,10 @@ def serve(
         notes.print(f"Everybody who reaches {host}:{port} can use this policy: there is no authentication.")
     house = House(folder, host, port, max_sessions, idle_seconds, threads)
     stopped = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
-        with _here(house) if engine == "local" else _on_ray(house):
-            # Not before: Ray takes the signals for itself when it starts.
-            for number in before:
-                signal.signal(number, lambda *_: stopped.set())
+        with _here(house) if engine == "local" else _on_ray(house, stopped):
+            _stop_on_signals(stopped)
             notes.print(
                 f"{manifest.algorithm}, {manifest.env_steps:,} env steps, answers on http://{host}:{port} "
                 "(Ctrl-C ends it)."
@@ -66,6 +67,16 @@ def serve(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if engine == "ray":
+        # All is closed; threads of Ray's that are left can abort a process that goes through Python's own end.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _stop_on_signals(stopped: threading.Event) -> None:
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: stopped.set())
 
 
 @dataclass(frozen=True)
@@ -122,15 +133,16 @@ def _here(house: House) -> Iterator[None]:
 
 
 @contextmanager
-def _on_ray(house: House) -> Iterator[None]:
+def _on_ray(house: House, stopped: threading.Event) -> Iterator[None]:
     import logging
-    import os
 
     import ray
     from oneiros.platform.serving import ray_deployment
 
     cpus = None if "RAY_ADDRESS" in os.environ else max(os.cpu_count() or 1, house.threads)
     ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    # Ray has just taken the signals for itself; its handler would raise in the middle of what follows.
+    _stop_on_signals(stopped)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         ray_deployment.start(

@@ -22,7 +22,10 @@ OPTIONS = {"capacity": 1000, "length": 4, "context": 1, "chunk_rows": 16, "batch
         ({"capacity": 4}, "capacity is 4 rows; windows and chunks of 16 rows do not fit"),
         ({"chunk_rows": 1 << 30, "capacity": 1 << 31}, "chunk_rows is 1073741824"),
         ({"latent_stride": 4, "context": 2}, "latent_stride 4 needs context 1"),
-        ({"mixture": {"curious": 1.0}}, "Unknown replay selector 'curious'; choose among: uniform, priority, recency"),
+        (
+            {"mixture": {"random": 1.0}},
+            "Unknown replay selector 'random'; choose among: uniform, priority, curious, recency",
+        ),
         ({"mixture": {"uniform": 0.5, "recency": 0.4}}, r"sum to 1, not: uniform=0.5, recency=0.4"),
         ({"recency_half_life": 0, "mixture": {"recency": 1.0}}, "half-life of recency-weighted replay is 0"),
         ({"priority_exponent": -1, "mixture": {"priority": 1.0}}, "exponent of prioritised replay is -1"),

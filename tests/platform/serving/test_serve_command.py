@@ -56,7 +56,7 @@ def test_a_policy_is_served_until_it_is_told_to_stop(folder, engine, tmp_path):
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=60)
-        assert process.returncode == 0 and f"answers on {address}" in err
+        assert process.returncode == 0 and f"answers on {address}" in err, err
         _, alive = psutil.wait_procs(children, timeout=30)
         assert alive == []
     finally:
