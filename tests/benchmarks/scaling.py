@@ -29,7 +29,9 @@ def measure(runners: int, step_ms: float, learns: bool) -> dict[str, Any]:
     config = (
         DreamerV3Config()
         .environment(NULL_ENV, env_config={"kind": "state", "step_ms": step_ms, "waits": True})
-        .env_runners(num_env_runners=runners, num_envs_per_env_runner=1, num_cpus_per_env_runner=0.01)
+        .env_runners(
+            num_env_runners=runners, num_envs_per_env_runner=1, num_cpus_per_env_runner=0.01, rollout_fragment_length=8
+        )
         .learners(num_learners=1, num_cpus_per_learner=0.5)
         .training(
             size="1m",
