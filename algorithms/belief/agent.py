@@ -9,7 +9,7 @@ steps, ``F`` the width of a feature, ``A`` of an action, ``W`` of what an agent 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any, Literal
 
@@ -25,14 +25,13 @@ from oneiros.algorithms.belief.model import BeliefModel, Memory
 from oneiros.algorithms.belief.seats import ALIVE, Seats
 from oneiros.algorithms.contract import Field, Mode, SpaceDict, Tensors
 from oneiros.algorithms.dreamerv3.returns import ReturnScale, lambda_return
-from oneiros.algorithms.nn.agent_state import AgentState
 from oneiros.algorithms.nn.distributions import twohot_losses, twohot_mean
-from oneiros.algorithms.nn.laprop import LaProp
+from oneiros.algorithms.nn.learning_agent import LearningAgent
 from oneiros.algorithms.nn.weights import Weights
 from torch import Tensor, nn
 
 
-class Belief(AgentState):
+class Belief(LearningAgent):
     """The agent; see ``contract.Agent`` for what the methods promise.
 
     Args:
@@ -98,26 +97,9 @@ class Belief(AgentState):
             return
         # Acting's weights come first, so that they are one slice of the buffer.
         self.weights = Weights([*policy, *self.model.training_parts, self.critic], torch.float32)
-        self.critic_params: list[Tensor] = list(self.critic.parameters())
         self.slow_weights = Weights([self.slow_critic], torch.float32, trained=False)
-        c = config
-        self.optimiser = LaProp(
-            self.weights,
-            c.learning_rate,
-            warmup=c.warmup,
-            anneal=c.anneal,
-            clip=c.clip,
-            beta1=c.beta1,
-            beta2=c.beta2,
-            eps=c.eps,
-        )
         self.return_scale = ReturnScale(config.return_rate).to(self.device)
-        self.generator = torch.Generator(self.device).manual_seed(seed + 2)
-        self.updates = torch.zeros((), dtype=torch.int64)
-        self.all_reduce: Callable[[Tensor], None] | None = None
-        """Averages a tensor over all learners in place; set by whoever runs several."""
-        self.all_gather: Callable[[Tensor], Tensor] | None = None
-        """Concatenates a tensor of all learners; set by whoever runs several."""
+        self.prepare_learning(config, seed)
 
     @classmethod
     def check_spaces(cls, obs_space: SpaceDict, action_space: SpaceDict) -> None:
@@ -197,9 +179,7 @@ class Belief(AgentState):
         loss.backward()
         if self.all_reduce is not None:
             self.all_reduce(self.weights.grad)
-        metrics = {**metrics, **self.optimiser.step()}
-        with torch.no_grad():
-            torch._foreach_lerp_(self.slow_weights.params, self.critic_params, self.config.slow_rate)
+        metrics = {**metrics, **self.step({})}
         self.updates += 1
         return metrics, latents
 

@@ -21,12 +21,10 @@ from oneiros.algorithms.dreamerv3.returns import ReturnScale, lambda_return
 from oneiros.algorithms.dreamerv3.rssm import Latents
 from oneiros.algorithms.dreamerv3.step import PolicyStep
 from oneiros.algorithms.dreamerv3.world_model import WorldModel
-from oneiros.algorithms.nn.agent_state import AgentState
-from oneiros.algorithms.nn.allocator import keep_freed_memory
 from oneiros.algorithms.nn.capture import Captured
 from oneiros.algorithms.nn.distributions import twohot_losses, twohot_mean, twohot_smooth_mean
-from oneiros.algorithms.nn.laprop import LaProp
 from oneiros.algorithms.nn.layers import MLP, frozen
+from oneiros.algorithms.nn.learning_agent import LearningAgent
 from oneiros.algorithms.nn.precision import choose_compile, choose_precision
 from oneiros.algorithms.nn.weights import Weights
 from torch import Tensor, nn
@@ -48,7 +46,7 @@ class Dream(NamedTuple):
     """Lambda-returns ``(H, M)`` with the gradient to the actor, where it learns through the dynamics."""
 
 
-class DreamerV3(AgentState):
+class DreamerV3(LearningAgent):
     """The agent; see ``contract.Agent`` for what the methods promise.
 
     Args:
@@ -119,8 +117,6 @@ class DreamerV3(AgentState):
             self.weights = Weights(policy, torch.float32, trained=False)
             self.policy_size = self.weights.flat.numel()
             return
-        if self.device.type == "cpu":
-            keep_freed_memory()
         self.dtype = choose_precision(config.precision, self.device)
         # Small recurrent steps gain nothing from bfloat16 on a CPU: the products are too small to pay for the casts.
         small = self.device.type == "cpu" and rssm.deter <= 1024
@@ -129,26 +125,9 @@ class DreamerV3(AgentState):
         heads += [self.model.mask] if self.model.mask is not None else []
         self.policy_size = sum(p.numel() for m in policy for p in m.parameters())
         self.weights = Weights([*policy, *heads], self.dtype)
-        self.critic_params: list[Tensor] = list(self.critic.parameters())
         self.slow_weights = Weights([self.slow_critic], self.dtype, trained=False)
-        c = config
-        self.optimiser = LaProp(
-            self.weights,
-            c.learning_rate,
-            warmup=c.warmup,
-            anneal=c.anneal,
-            clip=c.clip,
-            beta1=c.beta1,
-            beta2=c.beta2,
-            eps=c.eps,
-        )
         self.return_scale = ReturnScale(config.return_rate).to(self.device)
-        self.generator = torch.Generator(self.device).manual_seed(seed + 2)
-        self.updates = torch.zeros((), dtype=torch.int64)
-        self.all_reduce: Callable[[Tensor], None] | None = None
-        """Averages a tensor over all learners in place; set by whoever runs several."""
-        self.all_gather: Callable[[Tensor], Tensor] | None = None
-        """Concatenates a tensor of all learners; set by whoever runs several."""
+        self.prepare_learning(config, seed)
         self.batch_keys = (
             *(*self.obs_space, *self.action_space, "reward", "is_first", "is_last", "is_terminal"),
             *("latent/deter", "latent/stoch", "latent_valid"),
@@ -216,10 +195,6 @@ class DreamerV3(AgentState):
         self.updates += 1
         return metrics, latents
 
-    def reseed(self, seed: int) -> None:
-        """Draw other noise from now on; learners that share an update must not all draw the same."""
-        self.generator.manual_seed(seed)
-
     def backward(self, batch: Tensors) -> tuple[Tensors, Tensors]:
         """Metrics and refreshed latents of a batch, its gradients added to ``weights.grad``."""
         self.weights.refresh()
@@ -227,13 +202,6 @@ class DreamerV3(AgentState):
         loss, latents, metrics = self.loss(self.prepare(batch))
         loss.backward()
         return metrics, latents
-
-    @torch.no_grad()
-    def step(self, _: Tensors) -> Tensors:
-        """Take the optimiser's step and let the slow critic follow."""
-        metrics = self.optimiser.step()
-        torch._foreach_lerp_(self.slow_weights.params, self.critic_params, self.config.slow_rate)
-        return metrics
 
     def prepare(self, batch: Mapping[str, Tensor]) -> Tensors:
         """Split a batch ``(B, context + T, ...)`` into time-major rows and the state they start from.

@@ -1,18 +1,20 @@
-"""What an agent of world model, actor and critic keeps of itself: for acting elsewhere, and for going on exactly."""
+"""What agents of world model, actor and critic have in common beside their losses: the step, and saving it all."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from oneiros.algorithms.contract import Tensors
+from oneiros.algorithms.nn.allocator import keep_freed_memory
 from oneiros.algorithms.nn.laprop import LaProp
 from oneiros.algorithms.nn.weights import Weights
 from torch import Tensor, nn
 
 
-class AgentState:
-    """The saving and restoring half of an agent; whoever inherits builds the attributes.
+class LearningAgent:
+    """An agent without its loss; whoever inherits builds the attributes, then calls ``prepare_learning``.
 
     ``weights`` begins with the ``policy_size`` numbers that acting needs.
     """
@@ -21,13 +23,42 @@ class AgentState:
     actor: nn.Module
     critic: nn.Module
     slow_critic: nn.Module
+    device: torch.device
     weights: Weights
+    slow_weights: Weights
     policy_size: int
-    optimiser: LaProp
     return_scale: nn.Module
-    updates: Tensor
-    generator: torch.Generator
     act_generator: torch.Generator
+
+    def prepare_learning(self, config: Any, seed: int) -> None:
+        """Set up what a learner has beyond its weights: optimiser, noise, counter, and its tie to other learners.
+
+        ``config`` has the fields of DreamerV3's ``Hyperparameters`` that say how to optimise.
+        """
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        self.critic_params: list[Tensor] = list(self.critic.parameters())
+        self.slow_rate: float = config.slow_rate
+        names = ("warmup", "anneal", "clip", "beta1", "beta2", "eps")
+        options = {name: getattr(config, name) for name in names}
+        self.optimiser = LaProp(self.weights, config.learning_rate, **options)
+        self.generator = torch.Generator(self.device).manual_seed(seed + 2)
+        self.updates = torch.zeros((), dtype=torch.int64)
+        self.all_reduce: Callable[[Tensor], None] | None = None
+        """Averages a tensor over all learners in place; set by whoever runs several."""
+        self.all_gather: Callable[[Tensor], Tensor] | None = None
+        """Concatenates a tensor of all learners; set by whoever runs several."""
+
+    def reseed(self, seed: int) -> None:
+        """Draw other noise from now on; learners that share an update must not all draw the same."""
+        self.generator.manual_seed(seed)
+
+    @torch.no_grad()
+    def step(self, _: Tensors) -> Tensors:
+        """Take the optimiser's step and let the slow critic follow."""
+        metrics = self.optimiser.step()
+        torch._foreach_lerp_(self.slow_weights.params, self.critic_params, self.slow_rate)
+        return metrics
 
     def policy_state(self) -> Tensors:
         """The weights that acting needs, as one float32 vector on the CPU."""
