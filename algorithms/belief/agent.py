@@ -23,7 +23,7 @@ from oneiros.algorithms.belief.critic import Critic
 from oneiros.algorithms.belief.measure import measure
 from oneiros.algorithms.belief.model import BeliefModel, Memory
 from oneiros.algorithms.belief.seats import ALIVE, Seats
-from oneiros.algorithms.contract import Field, Mode, SpaceDict, Tensors
+from oneiros.algorithms.contract import SIGNAL, Field, Mode, SpaceDict, Tensors
 from oneiros.algorithms.dreamerv3.returns import ReturnScale, lambda_return
 from oneiros.algorithms.nn.distributions import twohot_losses, twohot_mean
 from oneiros.algorithms.nn.learning_agent import LearningAgent
@@ -289,6 +289,10 @@ class Belief(LearningAgent):
         beliefs = model.belief_losses(feat, logits.view(N, G, -1), rows)
         losses |= beliefs
         weights = dict.fromkeys(losses, alive)
+        scales = c.loss_scales.model_dump()
+        with torch.no_grad():
+            predicted = torch.stack([scales[k.split("/")[0]] * v for k, v in losses.items()]).sum(0)
+            signal = (predicted * alive).sum(-1).view(T, B).mean(0)
 
         # Joint imagination, from replayed joint states, with no gradient into the model
         K = min(c.imagination_starts or T, T)
@@ -325,7 +329,6 @@ class Belief(LearningAgent):
         )
         weights["repval"] = (1 - last[:-1]) * tail_rows["alive"][:-1]
 
-        scales = c.loss_scales.model_dump()
         # Imagined steps are weighed by how likely they are reached, and not divided by that again.
         means = {
             k: (weights[k] * v).sum() / (there.sum() * H if k in ("policy", "value") else weights[k].sum()).clamp(min=1)
@@ -350,6 +353,7 @@ class Belief(LearningAgent):
                 "deter": deter.detach().nan_to_num(0.0).transpose(0, 1).to(torch.float16),
                 "stoch": model.rssm.pack(stoch.detach()).transpose(0, 1),
                 **{k: v.transpose(0, 1) for k, v in said.items()},
+                SIGNAL: signal,
             }
         return total, refreshed, metrics
 

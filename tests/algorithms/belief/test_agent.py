@@ -10,7 +10,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from oneiros.algorithms.belief import Belief, Hyperparameters
-from oneiros.algorithms.contract import Agent, UnsupportedSpace
+from oneiros.algorithms.contract import SIGNAL, Agent, UnsupportedSpace
 
 Rows = dict[str, torch.Tensor]
 VARIANTS: list[dict[str, Any]] = [
@@ -38,6 +38,7 @@ def test_updates_change_every_part_and_are_finite(
     B, T = agent.config.batch_size, agent.config.batch_length
     for key, field in agent.latent_fields.items():
         assert latents[key].shape == (B, T, *field.shape)
+    assert latents[SIGNAL].shape == (B,) and bool((latents[SIGNAL] > 0).all())
     gated = "channel" in overrides
     for name, parameter in agent.model.named_parameters():
         # A gated channel may stay silent, and then nobody learns to speak.
