@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from oneiros.platform.engine.config import WorldModelConfig
 from oneiros.platform.engine.env_runner import Announcement, Published
@@ -28,13 +28,6 @@ CALLS_IN_FLIGHT = 2
 
 class EnvRunnersBroken(RuntimeError):
     """No env runner can collect any more."""
-
-
-class _Slice(NamedTuple):
-    """Work that was given to the learners."""
-
-    updates: int
-    submitted_at: float
 
 
 class Flow:
@@ -64,7 +57,6 @@ class Flow:
         self._publications = 0
         self._published_at = 0.0
         self._per_second = 1.0
-        self._finished_at = 0.0
         self._failures_in_a_row = 0
         self._heard: dict[int, float] = {}
         self._statistics: dict[str, float] = {}
@@ -269,7 +261,7 @@ class Flow:
         self._arrived = [[] for _ in range(self.learners.learners)]
         self.ratio.done(updates)
         self._updates_in_flight += updates
-        self.learners.submit("learn", arguments, note=_Slice(updates, time.perf_counter()))
+        self.learners.submit("learn", arguments, note=updates)
 
     def _weights_wanted(self, updates: int) -> bool:
         if self.published is not None and not updates:
@@ -283,12 +275,12 @@ class Flow:
     def _take_results(self, answers: list[Answer]) -> None:
         for answer in answers:
             results: list[LearnResult] = answer.results
-            updates, started = answer.note
+            updates: int = answer.note
             self._updates_in_flight -= updates
             self._ready = all(result.ready for result in results)
             self.updates = results[0].updates
             if updates:
-                self._measure(updates, started)
+                self._measure(updates, max(result.seconds for result in results))
                 names = results[0].metrics
                 self.last_metrics |= {
                     name: sum(result.metrics[name] for result in results) / len(results) for name in names
@@ -301,12 +293,12 @@ class Flow:
                 self._publications += 1
                 self.published = Published(self._publications, results[0].updates, results[0].weights[0])
 
-    def _measure(self, updates: int, started: float) -> None:
-        """Keep a smoothed estimate of updates per second; a call that waited for another began when that ended."""
-        now = time.perf_counter()
-        begun = max(started, self._finished_at)
-        self._finished_at = now
-        rate = updates / max(now - begun, 1e-4)
+    def _measure(self, updates: int, seconds: float) -> None:
+        """Keep a smoothed estimate of updates per second, from the learners' own clocks.
+
+        When answers come to the driver's notice says nothing: after a pause, two come at once.
+        """
+        rate = updates / max(seconds, 1e-4)
         self._per_second += 0.3 * (rate - self._per_second)
 
     def _slice(self) -> int:

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,8 @@ class LearnResult:
     """At most one: the policy weights of version ``updates``. In a list, so that the driver does not fetch them."""
     chunks_lost: int = 0
     """Chunks whose owner died before this learner could fetch them."""
+    seconds: float = 0.0
+    """What the updates took."""
 
 
 class WorldModelLearner(Learner):
@@ -118,9 +121,11 @@ class WorldModelLearner(Learner):
     def learn(self, chunks: Sequence[Sequence[ray.ObjectRef[Any]]], updates: int, weights: bool) -> LearnResult:
         """Store ``chunks`` (each a list of one reference), take ``updates`` steps, and hand out weights if asked to."""
         lost = self._take([reference for (reference,) in chunks])
+        begun = time.perf_counter()
         metrics = self.core.update(updates) if updates else {}
+        seconds = time.perf_counter() - begun
         published = [ray.put(self.core.policy_state())] if weights and self.rank == 0 else []
-        return LearnResult(self.core.ready, self.core.updates, metrics, self.core.metrics(), published, lost)
+        return LearnResult(self.core.ready, self.core.updates, metrics, self.core.metrics(), published, lost, seconds)
 
     def _take(self, chunks: Sequence[ray.ObjectRef[Any]]) -> int:
         """Store chunks, and return how many were lost with the env runners that held them."""
