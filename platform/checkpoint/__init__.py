@@ -4,6 +4,7 @@ from oneiros.platform.checkpoint.errors import CheckpointError, CheckpointWriteE
 from oneiros.platform.checkpoint.manifest import Manifest, read_manifest, require_algorithm, require_spaces
 from oneiros.platform.checkpoint.spaces import space_from_json, space_to_json
 from oneiros.platform.checkpoint.store import (
+    SELF_CHECKED,
     CheckpointStore,
     Description,
     Retention,
@@ -13,6 +14,7 @@ from oneiros.platform.checkpoint.store import (
 from oneiros.platform.checkpoint.tree import read_tree, write_tree
 
 __all__ = [
+    "SELF_CHECKED",
     "CheckpointError",
     "CheckpointStore",
     "CheckpointWriteError",

@@ -116,8 +116,11 @@ class Drive:
             self.tracker.artifact(self.run_directory.evaluation_file)
             if config.tracking.videos:
                 self._surviving("failed_videos", self._film_episode)
-        if reason != "interrupted" and self.tracker.uri is not None and config.tracking.model is not None:
-            self._surviving("failed_exports", lambda: self._export(evaluation))
+        if reason != "interrupted" and self.tracker.uri is not None:
+            if config.tracking.checkpoint is not None:
+                self._surviving("failed_exports", self._store_checkpoint)
+            if config.tracking.model is not None:
+                self._surviving("failed_exports", lambda: self._export(evaluation))
         return Outcome(reason, engine.env_steps, time.monotonic() - self._started, self.checkpoint, evaluation)
 
     def _finished(self) -> str | None:
@@ -180,6 +183,9 @@ class Drive:
         )
         if result.frames is not None:
             self.tracker.video("episode", result.frames, manifest.env_steps)
+
+    def _store_checkpoint(self) -> None:
+        self.tracker.checkpoint(self.run_directory.find_checkpoint(self.config.tracking.checkpoint or "latest"))
 
     def _export(self, evaluation: EvaluationResult | None) -> None:
         """Export the policy for MLflow, with the return by which versions of it are compared."""

@@ -119,6 +119,10 @@ class TrackingConfig(Section):
         default="latest",
         description="Checkpoint whose policy is logged at the end as a registered MLflow model; null: none.",
     )
+    checkpoint: Literal["latest", "best"] | None = Field(
+        default="latest",
+        description="Checkpoint that is stored at the end, without its replay, with the MLflow run; null: none.",
+    )
     videos: bool = Field(
         default=True, description="Film open-loop predictions and an episode at the end, where there are images."
     )

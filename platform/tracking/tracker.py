@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from oneiros.platform.checkpoint import SELF_CHECKED
 from oneiros.platform.config import RunConfig
 from oneiros.platform.tracking.metrics_file import MetricsFile
 from oneiros.platform.tracking.mlflow_run import MlflowRun
@@ -74,6 +75,13 @@ class Tracker:
         if self._sender is not None:
             with self._surviving_a_full_disk():
                 self._outbox.artifact(path, folder)
+
+    def checkpoint(self, directory: Path) -> None:
+        """Have a checkpoint stored as ``checkpoint/``, without its experience: ``--from`` takes it as it is."""
+        for path in sorted(directory.rglob("*")):
+            place = path.relative_to(directory)
+            if path.is_file() and SELF_CHECKED not in place.parts:
+                self.artifact(path, (Path("checkpoint") / place.parent).as_posix())
 
     def policy(self, folder: Path, score: float | None = None) -> None:
         """Have a policy folder logged as a model of the MLflow run, and registered."""

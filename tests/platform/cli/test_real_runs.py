@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -114,6 +115,11 @@ def test_a_run_is_recorded_in_mlflow_and_says_how_to_look(tiny, oneiros, tmp_pat
     assert {"config.yaml", "provenance.json", "evaluation.json"} <= {
         file.path for file in client.list_artifacts(sent["run_id"])
     }
+    stored = client.download_artifacts(sent["run_id"], "checkpoint", str(tmp_path))
+    assert not list(Path(stored).rglob("replay"))
+    words = ["--engine", "local", "--env-steps", "100", "--from", stored, "--set", "evaluation.at_end=false"]
+    code, _, _ = oneiros("train", "CartPole-v1", "tiny.yaml", *words)
+    assert code == 0
 
 
 def test_the_configuration_that_train_would_use_is_shown_with_its_origins(tiny, oneiros, tmp_path):
