@@ -144,7 +144,8 @@ class Belief(LearningAgent):
         latents = {"deter": deter.to(torch.float16), "stoch": model.rssm.pack(stoch)}
         if self.channel.width:
             said = self._rand(generator, N, G, self.config.channel.tokens) if mode == "train" else None
-            traffic, _ = model.speak(feat, traffic, alive, said, self._rand(generator, N, G))
+            lost = self._rand(generator, N, G)
+            traffic, _ = model.speak(feat, traffic, alive, said, lost, self._turned(generator, N))
             latents |= {"messages": self.channel.pack(traffic.under_way), "bits": traffic.bits}
         joint = seats.actions.unflatten(flat)
         state = {
@@ -263,7 +264,8 @@ class Belief(LearningAgent):
             if self.channel.width:
                 said = self._rand(self.generator, B, G, config.channel.tokens)
                 lost = self._rand(self.generator, B, G)
-                traffic, _ = model.speak(model.feat(deter, stoch), traffic, there, said, lost)
+                turned = self._turned(self.generator, B)
+                traffic, _ = model.speak(model.feat(deter, stoch), traffic, there, said, lost, turned)
                 messages.append(self.channel.pack(traffic.under_way.detach()))
                 bits.append(traffic.bits)
             memory = Memory(deter, stoch, traffic)
@@ -438,6 +440,11 @@ class Belief(LearningAgent):
         with torch.no_grad():
             _, _, metrics = self.loss(self.prepare(batch))
         return {f"report/{k}": v for k, v in metrics.items() if k.startswith(("loss/", "belief/"))}
+
+    def _turned(self, generator: torch.Generator, batch: int) -> Tensor | None:
+        """The noise ``(batch, G, L)`` of a shuffled channel."""
+        settings = self.config.channel
+        return self._rand(generator, batch, len(self.seats.names), settings.tokens) if settings.shuffled else None
 
     def _rand(self, generator: torch.Generator, *shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator, device=self.device)

@@ -77,18 +77,30 @@ class Channel:
             sample = straight_through(sample, probs)
         return sample.flatten(-2)
 
-    def send(self, traffic: Traffic, message: Tensor, speaks: Tensor, lost: Tensor | None) -> tuple[Traffic, Tensor]:
+    def send(
+        self, traffic: Traffic, message: Tensor, speaks: Tensor, lost: Tensor | None, turned: Tensor | None = None
+    ) -> tuple[Traffic, Tensor]:
         """Put messages ``(N, G, L * K)`` of those that speak ``(N, G)`` on their way; returns who spoke.
 
         A message that would exceed its sender's budget is not sent. ``lost`` ``(N, G)`` in [0, 1): a message is sent
-        and paid for, but lost, where this is under the drop rate.
+        and paid for, but lost, where this is under the drop rate. ``turned`` ``(N, G, L)`` in [0, 1): how far through
+        the vocabulary each token of a shuffled channel is turned, a one-time pad that nobody has.
         """
         s = self.settings
+        if turned is not None:
+            message = self.turn(message, turned)
         if s.bit_budget is not None:
             speaks = speaks * (traffic.bits + s.bits <= s.bit_budget)
         carried = speaks if lost is None else speaks * (lost >= s.drop_rate)
         queue = torch.cat([traffic.under_way[:, 1:], (message * carried[..., None])[:, None]], 1)
         return Traffic(queue, traffic.bits + speaks * s.bits), speaks
+
+    def turn(self, message: Tensor, by: Tensor) -> Tensor:
+        """Messages ``(N, G, L * K)`` whose tokens are others: each moved ``by`` ``(N, G, L)`` of the vocabulary."""
+        s = self.settings
+        steps = (by * s.vocabulary).long()[..., None]
+        source = (torch.arange(s.vocabulary, device=message.device) - steps) % s.vocabulary
+        return message.unflatten(-1, (s.tokens, s.vocabulary)).gather(-1, source).flatten(-2)
 
     def pack(self, under_way: Tensor) -> Tensor:
         """Tokens ``(N, delay, G, L)`` uint8 of messages under way, as replay stores them; K is silence."""

@@ -29,6 +29,10 @@ class ChannelSettings(BaseModel):
     vocabulary: int = Field(default=8, ge=2, le=255, description="different tokens")
     delay: int = Field(default=1, ge=1, le=32, description="steps until a message is read")
     drop_rate: float = Field(default=0.0, ge=0, le=1, description="share of messages that are lost")
+    shuffled: bool = Field(
+        default=False,
+        description="an ablation: every token becomes a random one on its way; messages cost the same and say nothing",
+    )
     bit_budget: float | None = Field(
         default=None, gt=0, description="bits that an agent may send in an episode; null: as many as it likes"
     )

@@ -150,16 +150,25 @@ class BeliefModel(nn.Module):
         return deter.view(N, G, -1), stoch.view(N, G, -1), logits.view(N, G, -1), traffic
 
     def speak(
-        self, feat: Tensor, traffic: Traffic, alive: Tensor, uniform: Tensor | None, lost: Tensor | None
+        self,
+        feat: Tensor,
+        traffic: Traffic,
+        alive: Tensor,
+        uniform: Tensor | None,
+        lost: Tensor | None,
+        turned: Tensor | None = None,
     ) -> tuple[Traffic, Tensor]:
-        """Send what each agent has to say, given its feature ``(N, G, F)``; returns who spoke ``(N, G)``."""
+        """Send what each agent has to say, given its feature ``(N, G, F)``; returns who spoke ``(N, G)``.
+
+        ``uniform``, ``lost`` and ``turned`` are the noise of ``Channel.compose`` and ``Channel.send``.
+        """
         if self.speech is None:
             return traffic, torch.zeros_like(alive)
         message = self.channel.compose(self.speech(feat), uniform)
         speaks = alive
         if self.config.channel.gate == "believed_wrong":
             speaks = alive * (self.disagreement(feat.detach()) > self.config.channel.gate_nats)
-        return self.channel.send(traffic, message, speaks, lost)
+        return self.channel.send(traffic, message, speaks, lost, turned)
 
     @torch.no_grad()
     def disagreement(self, feat: Tensor) -> Tensor:

@@ -76,3 +76,16 @@ def test_listeners_teach_speakers_through_the_tokens() -> None:
     (c.deliver(traffic)[:, 1] * torch.randn(3 * c.width)).sum().backward()
     assert logits.grad is not None
     assert float(logits.grad[:, 0].abs().sum()) > 0 and float(logits.grad[:, 1].abs().sum()) == 0
+
+
+def test_a_shuffled_channel_carries_tokens_that_say_nothing_and_cost_the_same() -> None:
+    c = channel(shuffled=True)
+    sent = c.compose(torch.randn(1, 3, c.width), None).expand(4000, -1, -1)
+    turned = torch.rand(4000, 3, 2, generator=torch.Generator().manual_seed(0))
+    traffic, _ = c.send(c.quiet(4000), sent, torch.ones(4000, 3), None, turned)
+    arrived = traffic.under_way[:, 0].view(4000, 3, 2, 4)
+    assert torch.equal(arrived.sum(-1), torch.ones(4000, 3, 2)) and float(traffic.bits[0, 0]) == 4
+    # One and the same message arrives as any of the four tokens, equally often.
+    assert float((arrived.mean(0) - 0.25).abs().max()) < 0.03
+    plain, _ = c.send(c.quiet(4000), sent, torch.ones(4000, 3), None, torch.zeros(4000, 3, 2))
+    assert torch.equal(plain.under_way[:, 0], sent), "the control: turned by nothing, it is what was sent"

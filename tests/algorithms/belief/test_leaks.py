@@ -176,12 +176,13 @@ class TestProbe:
         weights = torch.linalg.solve(ridge, x[:half].T @ y[:half])
         return float(((x[half:] @ weights).argmax(-1) == secret[half:]).double().mean())
 
-    @pytest.mark.parametrize("channel", [False, True])
+    @pytest.mark.parametrize("channel", ["off", "on", "shuffled"])
     def test_finds_the_secret_where_it_was_told_and_nowhere_else(
-        self, make_agent: Callable[..., Belief], make_obs: Callable[..., Rows], channel: bool
+        self, make_agent: Callable[..., Belief], make_obs: Callable[..., Rows], channel: str
     ) -> None:
         wide = {"rough": 1.0, "units": 64, "hidden": 64, "groups": 16, "deter": 64}
-        agent = make_agent(**wide, **({"channel": {"tokens": 4, "vocabulary": 8}} if channel else {}))
+        carried = {"tokens": 4, "vocabulary": 8, "shuffled": channel == "shuffled"}
+        agent = make_agent(**wide, **({} if channel == "off" else {"channel": carried}))
         N = 4000
         first = make_obs(N, seed=0)
         later = [{**make_obs(N, seed=t), "agent/cat/seen": first["agent/cat/seen"]} for t in range(1, 4)]
@@ -191,7 +192,7 @@ class TestProbe:
         assert self.accuracy(features[:, CAT], secret) > 0.9, "the control: Cat knows it"
         told = self.accuracy(features[:, BOB], secret)
         # Chance is 0.25 of 2,000 rows: three standard deviations are 0.03.
-        assert told > 0.29 if channel else abs(told - 0.25) < 0.035
+        assert told > 0.29 if channel == "on" else abs(told - 0.25) < 0.035
 
 
 def test_acting_never_asks_for_what_only_training_may_know(
