@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -69,6 +70,7 @@ def evaluate(
     record: bool = False,
     longest_episode: int = LONGEST_EPISODE,
     device: torch.device | str = "cpu",
+    alive: Callable[[], None] = lambda: None,
 ) -> EvaluationResult:
     """Run ``episodes`` episodes of ``env_id``, several at once.
 
@@ -77,6 +79,7 @@ def evaluate(
     rendering; none where its suite knows no ``render_mode``.
     An option ``seed`` of the environment yields to ``seed``. A policy that ``Examines`` rows is shown all of them, also
     those of the episodes that are under way when the last one that counts ends.
+    ``alive`` is called after every step, for whoever watches that there are any.
     Raises ``EndlessEpisode`` if one lasts longer than ``longest_episode`` policy steps.
     """
     if episodes < 1:
@@ -95,6 +98,7 @@ def evaluate(
             frames.append(_frame(env))
         while not slots.full:
             chunk = rollout.collect(1)
+            alive()
             if examines:
                 examined.append(chunk.rows)
             if recording:
@@ -126,6 +130,9 @@ def _make(
 ) -> tuple[VectorEnv[Any, Any, Any], bool]:
     """The environments, and whether they draw."""
     if record:
+        # Frames are drawn in memory; pygame would look for a screen and for loudspeakers, and complain.
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+        os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
         # A suite need not know the option, and says so in its own way; without it, what is wrong shows itself below.
         with contextlib.suppress(InvalidOption, MissingDependency, TypeError):
             return make_vector(env_id, num_envs, vectorization, seed, **{**options, "render_mode": "rgb_array"}), True
