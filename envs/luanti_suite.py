@@ -13,6 +13,7 @@ from oneiros.envs.luanti.environment import LENGTH, Survival
 from oneiros.envs.luanti.installation import REQUIREMENT
 from oneiros.envs.luanti.items import MILESTONES
 from oneiros.envs.luanti.settings import World
+from oneiros.envs.minecraft.actions import default_sticky_attack
 from oneiros.envs.options import AnyEnv
 
 OPTIONS = (
@@ -66,7 +67,7 @@ class LuantiSuite:
         if min(height, width) < 32 or max(height, width) > 1024:
             raise InvalidOption(f"luanti/{task} shows pictures of 32 to 1024 pixels a side, not {height} x {width}")
         speed = _number("break_speed", break_speed, 1, 1000)
-        repeat = (0 if speed > 1 else 30) if sticky_attack is None else sticky_attack
+        repeat = default_sticky_attack(speed) if sticky_attack is None else sticky_attack
         world = World(height, width, speed, int(_number("view", view, 16, 200)), bool(oracle))
         controls = Controls(
             int(_number("sticky_attack", repeat, 0, 1000)),

@@ -1,54 +1,16 @@
-"""The 25 actions of the diamond protocol, and what each presses or asks for in one step of the game."""
+"""What the engine's shim and the game's ``actions.lua`` get for each of the protocol's actions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oneiros.envs.luanti.settings import TURN_DEGREES, TURN_PIXELS
+from oneiros.envs.luanti.settings import TURN_PIXELS
+from oneiros.envs.minecraft import actions as protocol
 
-FORWARD, BACK, LEFT, RIGHT, JUMP, _SNEAK, ATTACK = (1 << bit for bit in range(7))
-"""Bits of the keys that the shim holds down."""
-
-
-@dataclass(frozen=True)
-class Action:
-    """Keys held for the step, turns of 15 degrees, and the number of a command of the game's ``actions.lua``."""
-
-    name: str
-    keys: int = 0
-    turn: int = 0
-    tilt: int = 0
-    command: int = 0
-
-
-ACTIONS = (
-    Action("noop"),
-    Action("attack", keys=ATTACK),
-    Action("turn_up", tilt=-1),
-    Action("turn_down", tilt=1),
-    Action("turn_left", turn=-1),
-    Action("turn_right", turn=1),
-    Action("forward", keys=FORWARD),
-    Action("back", keys=BACK),
-    Action("left", keys=LEFT),
-    Action("right", keys=RIGHT),
-    Action("jump", keys=JUMP | FORWARD),
-    Action("place_dirt", command=1),
-    Action("craft_planks", command=2),
-    Action("craft_stick", command=3),
-    Action("craft_crafting_table", command=4),
-    Action("place_crafting_table", command=5),
-    Action("craft_wooden_pickaxe", command=6),
-    Action("craft_stone_pickaxe", command=7),
-    Action("craft_iron_pickaxe", command=8),
-    Action("equip_stone_pickaxe", command=9),
-    Action("equip_wooden_pickaxe", command=10),
-    Action("equip_iron_pickaxe", command=11),
-    Action("craft_furnace", command=12),
-    Action("place_furnace", command=13),
-    Action("smelt_iron_ingot", command=14),
-)
-NAMES = tuple(action.name for action in ACTIONS)
+# The shim's bits of keys and actions.lua's numbers of commands are those of the protocol's tables.
+ACTIONS, NAMES = protocol.ACTIONS, protocol.NAMES
+FORWARD, BACK, LEFT, RIGHT = protocol.FORWARD, protocol.BACK, protocol.LEFT, protocol.RIGHT
+JUMP, ATTACK = protocol.JUMP, protocol.ATTACK
 
 
 @dataclass(frozen=True)
@@ -62,33 +24,21 @@ class Input:
 
 
 class Controls:
-    """Turns actions into input: repeats attacks and jumps, and keeps the camera within its limits."""
+    """The protocol's controls, with turns in the pixels that the pointer moves."""
 
     def __init__(self, sticky_attack: int, sticky_jump: int, pitch_limit: float) -> None:
-        self.sticky_attack = sticky_attack
-        self.sticky_jump = sticky_jump
-        self._most_tilt = int(pitch_limit / TURN_DEGREES)
-        self.reset()
+        self._protocol = protocol.Controls(sticky_attack, sticky_jump, pitch_limit)
 
     def reset(self) -> None:
         """As at the beginning of an episode: nothing repeats, the camera looks straight ahead."""
-        self.tilt = 0
-        self._attacks = self._jumps = 0
+        self._protocol.reset()
+
+    @property
+    def tilt(self) -> int:
+        """How far the camera looks down, in turns."""
+        return self._protocol.tilt
 
     def press(self, index: int) -> Input:
         """The input of one step for the action of this number."""
-        action = ACTIONS[index]
-        keys = action.keys
-        if keys & ATTACK:
-            self._attacks = self.sticky_attack
-        if self._attacks > 0:
-            self._attacks -= 1
-            keys = (keys | ATTACK) & ~JUMP
-        if keys & JUMP:
-            self._jumps = self.sticky_jump
-        if self._jumps > 0:
-            self._jumps -= 1
-            keys |= JUMP | FORWARD
-        tilt = action.tilt if abs(self.tilt + action.tilt) <= self._most_tilt else 0
-        self.tilt += tilt
-        return Input(keys, TURN_PIXELS * action.turn, TURN_PIXELS * tilt, action.command)
+        pressed = self._protocol.press(index)
+        return Input(pressed.keys, TURN_PIXELS * pressed.turn, TURN_PIXELS * pressed.tilt, pressed.command)

@@ -10,29 +10,26 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import NDArray
 from oneiros.envs.luanti.actions import NAMES, Controls
 from oneiros.envs.luanti.display import Display
 from oneiros.envs.luanti.instance import Instance, InstanceFailed
-from oneiros.envs.luanti.items import MILESTONES, kinds, milestone_places
+from oneiros.envs.luanti.items import kinds, milestone_places
 from oneiros.envs.luanti.settings import World
+from oneiros.envs.minecraft.observation import Observation, Observer, observation_space
+from oneiros.envs.minecraft.progress import LENGTH, LOG, Progress
 
-LENGTH = 36_000
-HEALTH_SCALE = 0.01
+__all__ = ["LENGTH", "LOG", "Survival"]
+
 MOST_STARTS = 3
-LOG = "log_milestone_"
 
-Observation = dict[str, NDArray[Any]]
 log = logging.getLogger(__name__)
 
 
 class Survival(gymnasium.Env[Observation, np.int64]):
     """Minecraft-like survival in the Luanti engine, under the protocol of the diamond task (not Minecraft).
 
-    Observation: ``image`` ``(height, width, 3)`` uint8; ``inventory`` and ``inventory_max`` ``(N,)``, how many of each
-    of ``N`` kinds of items are held, and were at most held in this episode; ``equipped`` ``(N + 1,)``, one-hot, the
-    last for an empty hand; ``health``, ``hunger`` and ``breath`` ``(1,)``, each as a share of its most. All but the
-    image are float32.
+    Observations are the protocol's (``oneiros.envs.minecraft.observation``), of the game's own ``N`` kinds of items;
+    ``equipped`` ``(N + 1,)`` has its last place for an empty hand.
 
     An episode terminates when the player dies, or for a task of one milestone when that is reached. Its last info
     holds ``log_milestone_<name>``, 1 for each milestone that was reached in it, and ``world``, its map seed. A game
@@ -56,20 +53,12 @@ class Survival(gymnasium.Env[Observation, np.int64]):
         self.render_mode = render_mode
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
         count = len(kinds())
-        most = np.inf
-        self.observation_space = spaces.Dict(
-            {
-                "image": spaces.Box(0, 255, (world.height, world.width, 3), np.uint8),
-                "inventory": spaces.Box(0, most, (count,), np.float32),
-                "inventory_max": spaces.Box(0, most, (count,), np.float32),
-                "equipped": spaces.Box(0, 1, (count + 1,), np.float32),
-                **{name: spaces.Box(0, 1, (1,), np.float32) for name in ("health", "hunger", "breath")},
-            }
-        )
+        self.observation_space = observation_space(world.height, world.width, count, count + 1)
         self.action_space = spaces.Discrete(len(NAMES))
         self.failures = 0
         self.instance: Instance | None = None
-        self._milestone = None if milestone is None else MILESTONES.index(milestone)
+        self._progress = Progress(milestone)
+        self._observer = Observer(count, count + 1)
         self._worlds = worlds
         self._length = length
         self._wants_spare = spare
@@ -77,8 +66,6 @@ class Survival(gymnasium.Env[Observation, np.int64]):
         self._display: Display | None = None
         self._next_world: int | None = None
         self._world_seed = -1
-        self._health = 1.0
-        self._reached: NDArray[np.bool_] = np.zeros(len(MILESTONES), np.bool_)
         self._begin()
 
     def reset(
@@ -113,24 +100,15 @@ class Survival(gymnasium.Env[Observation, np.int64]):
             return self._observation, 0.0, False, True, self._lose(error)
         self._steps += 1
         observation = self._observation = self._observe()
-        health = float(observation["health"][0])
-        reached = (observation["inventory"][list(milestone_places())] > 0) & ~self._reached
-        self._reached |= reached
-        died = self.instance.memory.value("died") > 0
-        if self._milestone is None:
-            reward = float(reached.sum()) + HEALTH_SCALE * (health - self._health)
-            terminated = died
-        else:
-            reward = float(reached[self._milestone])
-            terminated = died or bool(reached[self._milestone])
-        self._health = health
+        held = observation["inventory"][list(milestone_places())] > 0
+        reward = self._progress.pay(held, float(observation["health"][0]))
+        terminated = self.instance.memory.value("died") > 0 or self._progress.done
         truncated = not terminated and self._steps >= self._length
         return observation, reward, terminated, truncated, self.summary() if terminated or truncated else {}
 
     def summary(self) -> dict[str, Any]:
         """What the last info of this episode says, or would if it were over: milestones reached, and the world."""
-        reached = {LOG + name: float(done) for name, done in zip(MILESTONES, self._reached, strict=True)}
-        return {**reached, "log_milestones": float(self._reached.sum()), "world": self._world_seed}
+        return {**self._progress.summary(), "world": self._world_seed}
 
     def render(self) -> Any:
         """The last picture, with ``render_mode="rgb_array"``."""
@@ -156,26 +134,20 @@ class Survival(gymnasium.Env[Observation, np.int64]):
     def _begin(self) -> None:
         self.controls.reset()
         self._steps = 0
-        self._health = 1.0
-        self._reached = np.zeros(len(MILESTONES), np.bool_)
-        self._most = np.zeros(len(kinds()), np.float32)
+        self._progress.reset()
+        self._observer.reset()
 
     def _observe(self) -> Observation:
         assert self.instance is not None
         memory = self.instance.memory
-        inventory = memory.inventory.astype(np.float32)
-        np.maximum(self._most, inventory, out=self._most)
-        equipped = np.zeros(len(inventory) + 1, np.float32)
-        equipped[int(memory.value("wielded"))] = 1
-        return {
-            "image": memory.picture(),
-            "inventory": inventory,
-            "inventory_max": self._most.copy(),
-            "equipped": equipped,
-            "health": _share(memory.value("health"), 20),
-            "hunger": _share(memory.value("hunger"), 20),
-            "breath": _share(memory.value("breath"), memory.value("breath_max")),
-        }
+        return self._observer.observe(
+            memory.picture(),
+            memory.inventory,
+            int(memory.value("wielded")),
+            memory.value("health") / 20,
+            memory.value("hunger") / 20,
+            memory.value("breath") / memory.value("breath_max"),
+        )
 
     # ---- games ------------------------------------------------------------------------------------------------------
 
@@ -236,7 +208,3 @@ class Survival(gymnasium.Env[Observation, np.int64]):
         if self.instance is not None:
             self.instance.close()
             self.instance = None
-
-
-def _share(value: float, most: float) -> NDArray[np.float32]:
-    return np.array([min(max(value / most, 0.0), 1.0)], np.float32)

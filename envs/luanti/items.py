@@ -5,12 +5,9 @@ from __future__ import annotations
 from functools import cache
 
 from oneiros.envs.luanti.installation import GAME_SOURCE
+from oneiros.envs.minecraft.progress import MILESTONES
 
-MILESTONES = (
-    *("log", "planks", "stick", "crafting_table", "wooden_pickaxe", "cobblestone", "stone_pickaxe", "iron_ore"),
-    *("furnace", "iron_ingot", "iron_pickaxe", "diamond"),
-)
-"""What an episode of the diamond task rewards once each, in the order in which they become possible."""
+__all__ = ["MILESTONES", "kinds", "milestone_places"]
 
 
 @cache

@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from oneiros.envs.minecraft.actions import TURN_DEGREES
+
 VERTICAL_VIEW = 70.0
 """Degrees that the picture shows from top to bottom, as in the protocol's game."""
 TURN_PIXELS = 8
 """How far the pointer moves for one turn; a pointer cannot leave the window, which is at least four times as wide."""
-TURN_DEGREES = 15.0
 
 
 @dataclass(frozen=True)
