@@ -17,6 +17,7 @@ from gymnasium import spaces
 from oneiros.algorithms.contract import SpaceDict, UnsupportedSpace
 from oneiros.algorithms.nn.distributions import symexp, symlog
 from oneiros.algorithms.nn.layers import MLP, Block, BlockLinear, Conv, Linear, NormSiLU
+from oneiros.algorithms.nn.up_conv import UpConv
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -148,9 +149,9 @@ class Decoder(nn.Module):
             self.from_stoch = nn.Sequential(Block(stoch, 2 * units), Linear(2 * units, spatial))
             self.base_norm = NormSiLU(self.depth)
             widths = [depth * m for m in reversed(DEPTHS)]
-            self.convs = nn.ModuleList([Conv(i, o) for i, o in pairwise(widths)])
+            self.convs = nn.ModuleList([UpConv(i, o) for i, o in pairwise(widths)])
             self.norms = nn.ModuleList([NormSiLU(o) for o in widths[1:]])
-            self.out = Conv(widths[-1], self.images.channels)
+            self.out = UpConv(widths[-1], self.images.channels)
 
     def forward(self, feat: Tensor) -> dict[str, Tensor]:
         """Decode ``(N, D + K * S)``: images in [0, 1] ``(N, H, W, C)``, symlog vectors or logits ``(N, width)``."""
@@ -165,8 +166,8 @@ class Decoder(nn.Module):
             x1 = self.from_stoch(stoch).view(-1, *self.base, self.depth).permute(0, 3, 1, 2)
             x = self.base_norm(x0 + x1)
             for conv, norm in zip(self.convs, self.norms, strict=True):
-                x = norm(conv(F.interpolate(x, scale_factor=2, mode="nearest")))
-            x = self.out(F.interpolate(x, scale_factor=2, mode="nearest"))
+                x = norm(conv(x))
+            x = self.out(x)
             outs.update(self.images.split(torch.sigmoid(x.float())))
         return outs
 
