@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -134,6 +135,7 @@ class MlflowRun:
         # They tell of every table made and, with a traceback, of every failed attempt; the sender speaks for them.
         for chatty in ("alembic", "mlflow.store.db.utils", "mlflow.pyfunc"):
             logging.getLogger(chatty).setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
         if not self.uri.startswith("sqlite:///"):
             return MlflowClient(self.uri)
         # Two runs that start together must not both make the tables.
