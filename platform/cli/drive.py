@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oneiros.platform.cli.interruption import Interruption
+from oneiros.platform.cli.interruption import Interrupted, Interruption
 from oneiros.platform.cli.progress import Display
 from oneiros.platform.config import RunConfig
 from oneiros.platform.tracking import RunDirectory, Tracker
@@ -80,9 +81,13 @@ class Drive:
     def run(self) -> Outcome:
         """Train until the env steps are taken, the return is reached, time is up, or a signal arrives; then save.
 
-        Raises whatever the engine raises; ``checkpoint`` is then the last one that was written.
+        Raises whatever the engine raises; ``checkpoint`` is then the last one that was written. A training that has
+        diverged is saved first: updates that were skipped have not harmed it.
         """
+        from oneiros.platform.training.core import TrainingDiverged
+
         config, engine = self.config, self.engine
+        self.interruption.hurry = engine.hurry
         start = engine.env_steps
         record = Every(config.tracking.every_seconds, None, start)
         save = Every(config.checkpoint.every_seconds, config.checkpoint.every_env_steps, start)
@@ -92,13 +97,17 @@ class Drive:
         with self.display:
             self.display.update(start, {})
             while (reason := self._finished()) is None:
-                metrics = engine.step()
+                try:
+                    metrics = engine.step()
+                except TrainingDiverged:
+                    self._save()
+                    raise
                 self._known.update(metrics)
                 self.display.update(engine.env_steps, metrics)
                 if film.due(engine.env_steps):
-                    self._surviving("failed_videos", self._film)
+                    self._beside("failed_videos", self._film)
                 if evaluate.due(engine.env_steps):
-                    self._surviving("failed_evaluations", lambda: self._evaluate(config.evaluation.seed + 1))
+                    self._beside("failed_evaluations", lambda: self._evaluate(config.evaluation.seed + 1))
                 if save.due(engine.env_steps):
                     self._save()
                 if recorded := record.due(engine.env_steps):
@@ -197,6 +206,11 @@ class Drive:
         # An evaluation is of the newest weights, which the best checkpoint need not have.
         evaluated = evaluation is not None and checkpoint == self.checkpoint
         self.tracker.policy(run.policy, evaluation.return_mean if evaluated and evaluation else manifest.score)
+
+    def _beside(self, fault: str, action: Callable[[], object]) -> None:
+        """Do what training can do without: a failure costs only this, and so does a signal."""
+        with suppress(Interrupted), self.interruption.abortable():
+            self._surviving(fault, action)
 
     def _surviving(self, fault: str, action: Callable[[], object], kind: type[Exception] = Exception) -> bool:
         """Do what a run can do without: a failure is counted, logged the first time, and survived."""

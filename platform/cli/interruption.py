@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(BaseException):
+    """A signal came while something was done that can be left undone."""
 
 
 class Interruption:
@@ -16,7 +21,10 @@ class Interruption:
 
     def __init__(self, announce: Callable[[str], None]) -> None:
         self.signal: int | None = None
+        self.hurry: Callable[[], None] = lambda: None
+        """Called at the first signal, for whoever can finish sooner what is under way."""
         self._announce = announce
+        self._abortable = False
         self._owner = os.getpid()
         self._before: dict[int, Any] = {}
 
@@ -41,6 +49,17 @@ class Interruption:
         for number in SIGNALS:
             signal.signal(number, self._handle)
 
+    @contextmanager
+    def abortable(self) -> Iterator[None]:
+        """A block that a signal ends at once, by ``Interrupted``: a node that is taken away waits for no evaluation."""
+        self._abortable = True
+        try:
+            if self.signal is not None:
+                raise Interrupted
+            yield
+        finally:
+            self._abortable = False
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:
             # A forked environment process: a Ctrl-C meant for the training is none of its business, SIGTERM ends it.
@@ -50,6 +69,9 @@ class Interruption:
         if self.signal is None:
             self.signal = number
             self._announce("Interrupted: finishing this step and saving a checkpoint (again to abort without saving).")
+            self.hurry()
+            if self._abortable:
+                raise Interrupted
         else:
             self._announce("Aborted: what came after the last checkpoint is lost.")
             signal.signal(signal.SIGINT, signal.SIG_DFL)

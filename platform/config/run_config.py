@@ -99,6 +99,27 @@ class StartConfig(Section):
     reset: tuple[str, ...] = Field(default=(), description="Parts of them that begin anew, such as actor.")
 
 
+class FaultToleranceConfig(Section):
+    """What becomes of the processes of a run on Ray that hang or die."""
+
+    env_runner_timeout_s: Real | None = Field(
+        default=600.0,
+        gt=0,
+        description="Seconds without a word after which a runner is ended and started again; null: never.",
+    )
+    learner_timeout_s: Real | None = Field(
+        default=1800.0, gt=0, description="The same for a learner process, which then counts as dead; null: never."
+    )
+    recovery_interval_s: Real = Field(
+        default=600.0, gt=0, description="Seconds between two saved states that learner processes go back to."
+    )
+    most_learner_restarts: Count = Field(
+        default=3,
+        ge=0,
+        description="Times that dead learner processes are replaced without a newly saved state in between.",
+    )
+
+
 class TrackingConfig(Section):
     """Where a run's figures go. metrics.jsonl in the run directory is always written."""
 
@@ -188,6 +209,7 @@ class RunConfig(Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
+    fault_tolerance: FaultToleranceConfig = FaultToleranceConfig()
     run_dir: Path | None = Field(default=None, description="Where the run is kept; null: a new folder under runs/.")
 
     @model_validator(mode="after")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import ray
 from gymnasium import spaces
@@ -26,7 +26,7 @@ from oneiros.platform.engine.env_runner import WorldModelEnvRunner
 from oneiros.platform.engine.evaluation import play_on_runners
 from oneiros.platform.engine.flow import Flow
 from oneiros.platform.engine.learner import WorldModelLearner
-from oneiros.platform.engine.learner_calls import LearnerCalls, LearnerDied
+from oneiros.platform.engine.learner_calls import LearnerDied
 from oneiros.platform.engine.supervisor import Supervisor
 from oneiros.platform.engine.torch_flags import kept_torch_flags
 from oneiros.platform.engine.transfer import load_parts, save_parts
@@ -56,6 +56,9 @@ RLLIB_NAMES = {
 """What RLlib and Tune users look for under ``env_runners``, and our name of it."""
 
 
+Result = TypeVar("Result")
+
+PROBE = "probe"
 STOP_SECONDS = 10.0
 """How long env runners may take to close their environments."""
 
@@ -87,11 +90,11 @@ class WorldModelAlgorithm(Algorithm):
         with kept_torch_flags():
             super().setup(config)
         self.newest_metrics: dict[str, float] = {}
-        self.calls = LearnerCalls(self.learner_group, self.config.threads_of_learner())
+        self._supervisor = Supervisor(self.config, self._write)
+        self.calls = self._supervisor.call(self.learner_group)
         self.loop: Loop | None = None
         self.flow: Flow | None = None
         self._rates = Rates()
-        self._supervisor = Supervisor(self.config, self._write)
         if self.env_runner_group.num_remote_env_runners():
             self.flow = Flow(self.config, self.env_runner_group, self.calls)
             self.flow.publish()
@@ -162,19 +165,35 @@ class WorldModelAlgorithm(Algorithm):
 
     def _overlap(self) -> dict[str, float]:
         """Collect and learn at the same time for about a second; a learner that dies is replaced."""
-        flow = self._flow
-        try:
-            flow.pump(self.config.min_time_s_per_iteration or 1.0)
-            self._end_silent_runners()
-            self._save_for_recovery()
-        except LearnerDied as death:
-            self._replace_learners(death)
+        self._with_learners(self._pump)
         return {
-            **flow.metrics(),
+            **self._flow.metrics(),
             "faults/env_runner_restarts": self.env_runner_group.num_remote_worker_restarts(),
             "faults/learner_restarts": self._supervisor.restarts,
             "faults/recovery_saves_failed": self._supervisor.failed_saves,
         }
+
+    def hurry(self) -> None:
+        """Have ``train`` return as soon as may be; from a signal's handler too."""
+        if self.loop is not None:
+            self.loop.hurry()
+        elif self.flow is not None:
+            self.flow.hurry()
+
+    def _pump(self) -> None:
+        self._flow.pump(self.config.min_time_s_per_iteration or 1.0)
+        self._end_silent_runners()
+        self._save_for_recovery()
+
+    def _with_learners(self, action: Callable[[], Result]) -> Result:
+        """Do what needs learners; where one dies meanwhile, they are replaced, and it is done again."""
+        while True:
+            try:
+                return action()
+            except LearnerDied as death:
+                if self.flow is None:
+                    raise
+                self._replace_learners(death)
 
     def _end_silent_runners(self) -> None:
         """End runners that hang; Ray starts them again."""
@@ -189,13 +208,18 @@ class WorldModelAlgorithm(Algorithm):
     def _replace_learners(self, death: LearnerDied) -> None:
         """Go on with new learners: weights from the last saved state, the run's counters as they are."""
         assert self.flow is not None
-        self.calls.drop()
-        self.learner_group, self.calls, state, updates = self._supervisor.rebuild(
-            self.learner_group, self._build_learners, death
-        )
-        self.flow.learners = self.calls
-        self.flow.relearn_from(state, updates)
-        self.flow.publish()
+        while True:
+            self.calls.drop()
+            self.learner_group, self.calls, state, updates = self._supervisor.rebuild(
+                self.learner_group, self._build_learners, death
+            )
+            self.flow.learners = self.calls
+            self.flow.relearn_from(state, updates)
+            try:
+                self.flow.publish()
+                return
+            except LearnerDied as again:
+                death = again
 
     def _build_learners(self) -> LearnerGroup:
         spec = self.config.get_multi_rl_module_spec(spaces=self.spaces)
@@ -207,9 +231,16 @@ class WorldModelAlgorithm(Algorithm):
             self._supervisor.save(self.env_steps)
 
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
-        """Take runners that Ray has restarted back into service; their weights come with the next request."""
-        restored: list[int] = env_runner_group.probe_unhealthy_env_runners()
-        return restored
+        """Take runners that Ray has restarted back into service; their weights come with the next request.
+
+        Nobody waits for one that is still starting: RLlib's own probe would hold up training for as long.
+        """
+        manager = env_runner_group._worker_manager
+        unhealthy = [runner for runner in manager.actor_ids() if not manager.is_actor_healthy(runner)]
+        if unhealthy:
+            manager.foreach_actor_async("ping", tag=PROBE, remote_actor_ids=unhealthy, healthy_only=False)
+        answers: Any = manager.fetch_ready_async_reqs(tags=PROBE, timeout_seconds=0, mark_healthy=True)
+        return [answer.actor_id for answer in answers if answer.ok]
 
     @property
     def env_steps(self) -> int:
@@ -270,7 +301,7 @@ class WorldModelAlgorithm(Algorithm):
     def prefill(self, place: str) -> None:
         """Put the episodes of a data set into the replay; raises ``DataError``."""
         self._drain()
-        self.calls.call("prefill", [{"place": place}] * self.calls.learners)
+        self.calls.call("prefill", [{"place": place}] * self.calls.learners, patient=True)
 
     # ---- evaluation --------------------------------------------------------------------------------------------------
 
@@ -294,22 +325,33 @@ class WorldModelAlgorithm(Algorithm):
         return results
 
     def play(self, episodes: int, seed: int) -> EvaluationResult:
-        """Play whole ``episodes`` on the evaluation runners, or here if there are none; training is not disturbed."""
+        """Play whole ``episodes`` on the evaluation runners, on all others where there are none of these, or here.
+
+        Training is not disturbed. Raises ``RuntimeError`` when the environments hang everywhere.
+        """
         return self._play(episodes, seed, self._weights())
 
     def _play(self, episodes: int, seed: int, weights: Any) -> EvaluationResult:
-        group = self.eval_env_runner_group
-        if group is not None and group.num_healthy_remote_env_runners():
-            parts = play_on_runners(group, episodes, seed, weights)
+        # An environment that hangs takes its process along: better that of a runner than this one.
+        for group in (self.eval_env_runner_group, self.env_runner_group):
+            if group is not None and group.num_remote_env_runners():
+                self.restore_env_runners(group)
+                if group.num_healthy_remote_env_runners():
+                    parts = play_on_runners(group, episodes, seed, weights)
+                    break
         else:
             parts = [self.local_runner.play(episodes, seed, weights)]
         return EvaluationResult.join(parts, self.env_steps)
 
     def videos(self) -> Videos:
         """Return open-loop predictions of replayed sequences beside what happened; nothing before there are any."""
-        self._drain()
-        report = self.calls.call("report")[0]
+        report = self._with_learners(self._report)
         return {name: video.cpu().numpy() for name, video in report.items() if name.startswith("openloop/")}
+
+    def _report(self) -> dict[str, Any]:
+        self._drain()
+        report: dict[str, Any] = self.calls.call("report")[0]
+        return report
 
     # ---- checkpoints -------------------------------------------------------------------------------------------------
 
@@ -318,8 +360,7 @@ class WorldModelAlgorithm(Algorithm):
     ) -> str:
         """Write a whole checkpoint, or none, and return its path; raises ``CheckpointWriteError``."""
         path = path or Path(tempfile.mkdtemp()) / "checkpoint"
-        self._drain()
-        directory = write_to(path, filesystem, self._write)
+        directory = self._with_learners(lambda: self._save(path, filesystem))
         if directory is not None:
             self._supervisor.saved(directory)
         return str(path)
@@ -381,6 +422,10 @@ class WorldModelAlgorithm(Algorithm):
         with local_copy(getattr(checkpoint_path, "checkpoint", checkpoint_path)):
             super().restore(checkpoint_path)
 
+    def _save(self, path: str | Path, filesystem: FileSystem | None) -> Path | None:
+        self._drain()
+        return write_to(path, filesystem, self._write)
+
     def _write(self, directory: Path) -> Description:
         updates = save_parts(self.calls, directory)
         save_policy(self.calls.call("policy_state")[0], directory)
@@ -420,7 +465,7 @@ class WorldModelAlgorithm(Algorithm):
         """The newest policy weights; those that the runners have, if training goes on in another thread meanwhile."""
         if self.flow is None:
             return self.calls.call("policy_state")[0]
-        return self.flow.published if training_runs else self.flow.publish()
+        return self.flow.published if training_runs else self._with_learners(self.flow.publish)
 
     def _env_spaces(self) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
         assert self.spaces is not None

@@ -66,6 +66,7 @@ class WorldModelConfig(AlgorithmConfig):
         self.env_runner_threads = 1
         self.env_runner_timeout_s: float | None = 600.0
         self.learner_threads: int | None = None
+        self.learner_timeout_s: float | None = 1800.0
         self.most_nonfinite_updates = 50
         self.recovery_directory: str | None = None
         self.recovery_interval_s = 600.0
@@ -188,6 +189,7 @@ class WorldModelConfig(AlgorithmConfig):
         self,
         *,
         env_runner_timeout_s: Any = NotProvided,
+        learner_timeout_s: Any = NotProvided,
         recovery_directory: Any = NotProvided,
         recovery_interval_s: Any = NotProvided,
         most_learner_restarts: Any = NotProvided,
@@ -197,16 +199,20 @@ class WorldModelConfig(AlgorithmConfig):
 
         Args:
             env_runner_timeout_s: Seconds after which an env runner that was asked for a chunk and says nothing is
-                ended and started again; None waits for ever.
+                ended and started again, also while it plays episodes of an evaluation; None waits for ever.
+            learner_timeout_s: The same of a learner in a process of its own, which is replaced as one that died is.
             recovery_directory: Where the learners' state is saved now and then, to go on from when one dies; by
                 default a dead learner ends the training.
             recovery_interval_s: Seconds between two such states.
-            most_learner_restarts: Recoveries after which a dead learner ends the training.
+            most_learner_restarts: Recoveries without a newly saved state in between after which a dead learner ends
+                the training.
             kwargs: RLlib's own, such as ``restart_failed_env_runners``.
         """
         super().fault_tolerance(**kwargs)
         if env_runner_timeout_s is not NotProvided:
             self.env_runner_timeout_s = env_runner_timeout_s
+        if learner_timeout_s is not NotProvided:
+            self.learner_timeout_s = learner_timeout_s
         if recovery_directory is not NotProvided:
             self.recovery_directory = recovery_directory
         if recovery_interval_s is not NotProvided:
@@ -263,8 +269,10 @@ class WorldModelConfig(AlgorithmConfig):
             _whole("env_steps_per_iteration", self.env_steps_per_iteration, 1)
         if self.learner_threads is not None:
             _whole("learner_threads", self.learner_threads, 1)
-        if self.env_runner_timeout_s is not None and not self.env_runner_timeout_s > 0:
-            raise ConfigError(f"env_runner_timeout_s is {self.env_runner_timeout_s!r}; it must be above 0, or None.")
+        for name in ("env_runner_timeout_s", "learner_timeout_s"):
+            seconds = getattr(self, name)
+            if seconds is not None and not seconds > 0:
+                raise ConfigError(f"{name} is {seconds!r}; it must be above 0, or None.")
         if self.rollout_fragment_length != "auto":
             _whole("rollout_fragment_length", self.rollout_fragment_length, 1)
         if (
@@ -331,8 +339,6 @@ class WorldModelConfig(AlgorithmConfig):
 
     def rows_per_update(self) -> int:
         """Return the steps that one update replays, over all learners."""
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(self.device)):
-            raise ConfigError(f"device is {self.device!r}; it must be auto, cpu, cuda or cuda:N.")
         hyper = self.hyperparameters()
         return int(hyper.batch_size * hyper.batch_length)
 
@@ -342,8 +348,6 @@ class WorldModelConfig(AlgorithmConfig):
         By default so few that the policy stays close to the newest weights: what one update uses up without runners,
         eight updates' worth over all runners with them.
         """
-        if self.env_runner_timeout_s is not None and not self.env_runner_timeout_s > 0:
-            raise ConfigError(f"env_runner_timeout_s is {self.env_runner_timeout_s!r}; it must be above 0, or None.")
         if self.rollout_fragment_length != "auto":
             return int(self.rollout_fragment_length)
         envs = max(1, self.num_env_runners) * self.num_envs_per_env_runner
@@ -362,8 +366,6 @@ class WorldModelConfig(AlgorithmConfig):
 
     def iteration_steps(self) -> int:
         """Return the policy steps of one iteration without env runners."""
-        _whole("replay_capacity", self.replay_capacity, 1)
-        _shares("replay_mixture", self.replay_mixture)
         if self.env_steps_per_iteration is not None:
             return self.env_steps_per_iteration
         return iteration_steps(self.rows_per_update(), self.train_ratio)

@@ -18,6 +18,7 @@ from oneiros.platform.engine.callbacks import FinishedEpisode, call
 from oneiros.platform.engine.config import ENV_SPACES, WorldModelConfig, single_spaces
 from oneiros.platform.engine.rllib_envs import resolve
 from oneiros.platform.engine.torch_flags import kept_torch_flags
+from oneiros.platform.engine.watchdog import Watchdog
 from oneiros.platform.rollout import Chunk, Episode, EvaluationResult, Rollout, evaluate
 from oneiros.platform.training.agents import build_agent
 from oneiros.platform.training.collector import Collected, RolloutCollector
@@ -27,6 +28,9 @@ from ray.rllib.env.env_runner import EnvRunner
 from torch import Tensor
 
 log = logging.getLogger(__name__)
+
+SECONDS_FOR_WEIGHTS = 60.0
+"""How long new weights may take from the learner's host before acting goes on with the old ones."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +117,13 @@ class WorldModelEnvRunner(EnvRunner):
         policy steps a runner that has just started takes at random.
         """
         try:
-            if self.env is None:
-                self.make_env()
-            collector = self._collector(random_steps)
-            if newest is not None and newest.number > self._published:
-                self._take_weights(collector.rollout, newest)
-            chunk, episodes, faults = self.collect(steps)
+            with Watchdog(self._patience(2)):
+                if self.env is None:
+                    self.make_env()
+                collector = self._collector(random_steps)
+                if newest is not None and newest.number > self._published:
+                    self._take_weights(collector.rollout, newest)
+                chunk, episodes, faults = self.collect(steps)
         except Exception as error:
             # RLlib would end this process and keep the reason to itself; begin again with new environments instead.
             log.exception("an env runner could not collect")
@@ -157,19 +162,32 @@ class WorldModelEnvRunner(EnvRunner):
         return self.collect(steps).chunk
 
     def play(self, episodes: int, seed: int, weights: Mapping[str, Tensor] | Published) -> EvaluationResult:
-        """Play whole ``episodes`` with the policy's best actions, in environments of their own."""
-        tensors = ray.get(weights.weights) if isinstance(weights, Published) else weights
+        """Play whole ``episodes`` with the policy's best actions, in environments of their own.
+
+        In a process of its own, a runner whose environments hang meanwhile ends itself.
+        """
+        tensors = ray.get(weights.weights, timeout=SECONDS_FOR_WEIGHTS) if isinstance(weights, Published) else weights
         policy = self._build_policy(*self._single_spaces(), seed=seed)
         policy.load_policy_state(tensors)
-        return evaluate(
-            self._env_id,
-            policy,
-            episodes,
-            seed=seed,
-            num_envs=self.config.num_envs_per_env_runner,
-            vectorization=self.config.vectorization,
-            env_options=self._env_options,
-        )
+        with Watchdog(self._patience()) as watchdog:
+            return evaluate(
+                self._env_id,
+                policy,
+                episodes,
+                seed=seed,
+                num_envs=self.config.num_envs_per_env_runner,
+                vectorization=self.config.vectorization,
+                env_options=self._env_options,
+                alive=watchdog.alive,
+            )
+
+    def play_apart(self, episodes: int, seed: int, weights: Published) -> EvaluationResult | str:
+        """Do as ``play``, and return what is wrong where it cannot be done: raising would end this process."""
+        try:
+            return self.play(episodes, seed, weights)
+        except Exception as error:
+            log.exception("an env runner could not play")
+            return f"{type(error).__name__}: {error}"
 
     def state_dict(self) -> dict[str, Any]:
         """Return what going on needs: environments, policy state and random state."""
@@ -215,6 +233,14 @@ class WorldModelEnvRunner(EnvRunner):
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 
+    def _patience(self, times: int = 1) -> float | None:
+        """Seconds without a step after which this process ends itself, if it is one of its own.
+
+        Whoever asked for chunks ends it sooner, ``times`` as soon, unless they are waiting for something else.
+        """
+        seconds = self.config.env_runner_timeout_s
+        return None if seconds is None or not self.worker_index else times * seconds
+
     def _collector(self, random_steps: int | None = None) -> RolloutCollector:
         if self.collector is None:
             if self.policy is None:
@@ -236,10 +262,10 @@ class WorldModelEnvRunner(EnvRunner):
 
     def _take_weights(self, rollout: Rollout, newest: Published) -> None:
         try:
-            rollout.load_policy(ray.get(newest.weights), newest.updates)
+            rollout.load_policy(ray.get(newest.weights, timeout=SECONDS_FOR_WEIGHTS), newest.updates)
         except RayError as error:
             log.warning(
-                "new weights went with the learner that held them (%s); acting goes on with the old ones", error
+                "new weights do not come from the learner that held them (%s); acting goes on with the old ones", error
             )
         else:
             self._published = newest.number

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 def play_on_runners(group: EnvRunnerGroup, episodes: int, seed: int, weights: Any) -> list[EvaluationResult]:
     """Play ``episodes`` on the group's healthy runners; what one that dies was to play is played by the others.
 
-    Raises ``RuntimeError`` if no runner is left.
+    Raises ``RuntimeError`` if no runner is left, or if one cannot play.
     """
     parts: list[EvaluationResult] = []
     missing, attempt = episodes, 0
@@ -28,10 +28,14 @@ def play_on_runners(group: EnvRunnerGroup, episodes: int, seed: int, weights: An
             {"episodes": share, "seed": seed + 10_007 * attempt + 101 * i, "weights": weights}
             for i, share in enumerate(shares)
         ]
-        answers: Sequence[EvaluationResult] = group.foreach_env_runner(
-            ["play"] * len(runners), kwargs=arguments, remote_worker_ids=runners, local_env_runner=False
+        # Nothing limits how long episodes take; a runner that makes no more steps ends itself.
+        answers: Sequence[EvaluationResult | str] = group.foreach_env_runner(
+            ["play_apart"] * len(runners), kwargs=arguments, remote_worker_ids=runners, local_env_runner=False
         )
-        parts += answers
-        missing -= sum(answer.episodes for answer in answers)
+        for answer in answers:
+            if isinstance(answer, str):
+                raise RuntimeError(f"an evaluation runner could not play: {answer}")
+            parts.append(answer)
+            missing -= answer.episodes
         attempt += 1
     return parts

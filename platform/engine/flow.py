@@ -22,6 +22,10 @@ SLICE_SECONDS = 0.2
 """How long one call to the learners should take: short enough that new weights and checkpoints do not wait."""
 POLL_SECONDS = 0.005
 """How long the driver waits for news before it looks at the other side."""
+LONGEST_LISTENED = 1.0
+"""What one round of listening counts for at most: when this process was stopped meanwhile, nobody else was silent."""
+FASTEST_GROWTH = 2.0
+"""How many times the speed known so far an answer may show: what took no time at all says nothing about what will."""
 CALLS_IN_FLIGHT = 2
 """One call runs while the next one waits at the learner, so that it never waits for the driver."""
 
@@ -58,6 +62,8 @@ class Flow:
         self._published_at = 0.0
         self._per_second = 1.0
         self._failures_in_a_row = 0
+        self._listened = 0.0
+        self._hurried = False
         self._heard: dict[int, float] = {}
         self._statistics: dict[str, float] = {}
         self._policy_ages: list[int] = []
@@ -81,7 +87,7 @@ class Flow:
         """
         now = time.perf_counter()
         until = now + seconds
-        while now < until:
+        while now < until and not self._hurried:
             begun = now
             chunks = self._fetch(POLL_SECONDS)
             self._take_chunks(chunks)
@@ -94,6 +100,11 @@ class Flow:
                 # lock from a learner that lives in this process.
                 time.sleep(POLL_SECONDS - (now - begun))
                 now = time.perf_counter()
+            self._listened += min(now - begun, LONGEST_LISTENED)
+
+    def hurry(self) -> None:
+        """Have ``pump`` end, whatever time it was given."""
+        self._hurried = True
 
     def drain(self) -> None:
         """Hand over the chunks that have arrived, and wait for the learners' calls in flight."""
@@ -111,13 +122,14 @@ class Flow:
         return self.published
 
     def silent(self, seconds: float) -> list[int]:
-        """Return the runners that were asked for chunks and have said nothing for ``seconds``; they count as heard."""
-        now = time.monotonic()
-        silent = [
-            runner
-            for runner in self.runners.healthy_env_runner_ids()
-            if now - self._heard.setdefault(runner, now) > seconds
-        ]
+        """Return the runners that were asked for chunks and have said nothing for ``seconds``; they count as heard.
+
+        Only time in which somebody listened counts: not evaluations, checkpoints, or the start of another runner.
+        """
+        now = self._listened
+        # One that is being started again begins anew: what it did not say meanwhile is not held against it.
+        self._heard = {runner: self._heard.get(runner, now) for runner in self.runners.healthy_env_runner_ids()}
+        silent = [runner for runner, heard in self._heard.items() if now - heard > seconds]
         self._heard.update(dict.fromkeys(silent, now))
         return silent
 
@@ -198,14 +210,13 @@ class Flow:
     def _excuse_idle_runners(self) -> None:
         """A runner that is asked for nothing is not silent; one that still owes an answer is."""
         states = self.runners._worker_manager._remote_actor_states
-        now = time.monotonic()
         for runner in self.runners.healthy_env_runner_ids():
             if not states[runner].get_num_in_flight_requests(ANNOUNCE):
-                self._heard[runner] = now
+                self._heard[runner] = self._listened
 
     def _take_chunks(self, chunks: list[Announcement]) -> None:
         for chunk in chunks:
-            self._heard[chunk.runner] = time.monotonic()
+            self._heard[chunk.runner] = self._listened
             if chunk.error is not None:
                 self._fail(chunk.error)
                 continue
@@ -296,10 +307,12 @@ class Flow:
     def _measure(self, updates: int, seconds: float) -> None:
         """Keep a smoothed estimate of updates per second, from the learners' own clocks.
 
-        When answers come to the driver's notice says nothing: after a pause, two come at once.
+        When answers come to the driver's notice says nothing: after a pause, two come at once. A learner that has
+        become slower is believed at once, a faster one bit by bit: a slice that is too long keeps everybody waiting,
+        one that is too short costs a message.
         """
-        rate = updates / max(seconds, 1e-4)
-        self._per_second += 0.3 * (rate - self._per_second)
+        rate = min(updates / max(seconds, 1e-4), FASTEST_GROWTH * self._per_second)
+        self._per_second += (0.3 if rate > self._per_second else 0.7) * (rate - self._per_second)
 
     def _slice(self) -> int:
         return max(1, round(SLICE_SECONDS * self._per_second))

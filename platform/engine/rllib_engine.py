@@ -51,6 +51,10 @@ class RLlibEngine:
         self.algorithm.train()
         return dict(self.algorithm.newest_metrics)
 
+    def hurry(self) -> None:
+        """Have ``step`` return after the next update, or without waiting for another with env runners."""
+        self.algorithm.hurry()
+
     def save(self, path: Path) -> None:
         """Write a checkpoint; raises ``CheckpointWriteError``."""
         self.algorithm.save_to_path(path)
@@ -112,7 +116,8 @@ def algorithm_config(run: RunConfig) -> WorldModelConfig:
             latent_stride=run.replay.latent_stride,
         )
         .fault_tolerance(
-            recovery_directory=str(run.directory / "recovery") if run.num_learners and run.run_dir else None
+            recovery_directory=str(run.directory / "recovery") if run.num_learners and run.run_dir else None,
+            **run.fault_tolerance.model_dump(),
         )
         .debugging(seed=run.seed)
     )

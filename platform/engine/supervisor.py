@@ -24,6 +24,7 @@ from oneiros.platform.checkpoint import (
 from oneiros.platform.engine.config import WorldModelConfig
 from oneiros.platform.engine.learner_calls import LearnerCalls, LearnerDied
 from oneiros.platform.engine.transfer import load_parts
+from ray.exceptions import RayError
 from ray.rllib.core.learner.learner_group import LearnerGroup
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Supervisor:
         self.config = config
         self.restarts = 0
         self.failed_saves = 0
+        self._restarts_since_saved = 0
         self._write = write
         directory = config.recovery_directory
         self._store = CheckpointStore(Path(directory), Retention(last=1, best=0)) if directory else None
@@ -47,6 +49,7 @@ class Supervisor:
         """Take note of a checkpoint that somebody else wrote."""
         self._newest = directory
         self._saved_at = time.monotonic()
+        self._restarts_since_saved = 0
 
     @property
     def keeps(self) -> bool:
@@ -65,6 +68,7 @@ class Supervisor:
         self._saved_at = time.monotonic()
         try:
             self._newest = self._store.save(env_steps, self._write)
+            self._restarts_since_saved = 0
         except CheckpointWriteError as error:
             if not self.failed_saves:
                 log.warning("%s; training goes on (further times are only counted)", error)
@@ -76,22 +80,35 @@ class Supervisor:
         """Build the learners again and give them the newest saved state.
 
         Returns the group, the way to call it, the loop's state as it was saved, and the updates in it. Raises
-        ``reason`` if there is no state to go back to, or if the learners died too often.
+        ``LearnerDied`` if there is no state to go back to, or if the learners died too often since it was saved.
         """
         if self._newest is None:
             raise LearnerDied(
                 f"{reason}; no state was saved to go on from (fault_tolerance(recovery_directory=...) keeps one)"
             ) from reason
-        if self.restarts >= self.config.most_learner_restarts:
-            raise LearnerDied(f"{reason}; it is the {self.restarts + 1}th time, so training ends") from reason
         try:
             manifest = open_checkpoint(self._newest)
         except CheckpointError as error:
             raise LearnerDied(f"{reason}; and the state to go on from cannot be used: {error}") from error
-        self.restarts += 1
-        log.warning("%s; building the learners again from %s", reason, self._newest)
-        group.shutdown()
-        group = build()
-        calls = LearnerCalls(group, self.config.threads_of_learner())
-        load_parts(calls, "recover", self._newest, manifest.counters["learners"])
-        return group, calls, read_tree(self._newest / "loop"), manifest.counters["updates"]
+        while True:
+            if self._restarts_since_saved >= self.config.most_learner_restarts:
+                times = f"{self._restarts_since_saved + 1} times since a state was saved"
+                raise LearnerDied(f"{reason}; learners died {times}, so training ends") from reason
+            self.restarts += 1
+            self._restarts_since_saved += 1
+            log.warning("%s; building the learners again from %s", reason, self._newest)
+            group.shutdown()
+            try:
+                group = build()
+                calls = self.call(group)
+                load_parts(calls, "recover", self._newest, manifest.counters["learners"])
+            except LearnerDied as death:
+                reason = death
+            except RayError as error:
+                reason = LearnerDied(f"a learner died while it was built again ({str(error).splitlines()[0]})")
+            else:
+                return group, calls, read_tree(self._newest / "loop"), manifest.counters["updates"]
+
+    def call(self, group: LearnerGroup) -> LearnerCalls:
+        """Return the way to call the learners of ``group``."""
+        return LearnerCalls(group, self.config.threads_of_learner(), self.config.learner_timeout_s)

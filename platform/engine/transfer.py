@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import ray
-from oneiros.platform.engine.learner_calls import LearnerCalls
+from oneiros.platform.engine.learner_calls import LearnerCalls, LearnerDied
+from ray.exceptions import RayError
 from ray.tune.utils.file_transfer import sync_dir_between_nodes
 
 
@@ -57,4 +58,8 @@ def this_host() -> str:
 
 
 def _copy(source_host: str, source: str, target_host: str, target: str) -> None:
-    sync_dir_between_nodes(source_host, source, target_host, target, max_size_bytes=None)
+    try:
+        sync_dir_between_nodes(source_host, source, target_host, target, max_size_bytes=None)
+    except RayError as error:
+        # The other host is a learner's: where it is gone, so is the learner.
+        raise LearnerDied(f"a checkpoint could not be copied from {source_host} to {target_host}: {error}") from error

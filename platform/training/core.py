@@ -53,6 +53,7 @@ class LearnerCore:
         self._ahead = ahead
         self._stager = Stager(replay, device, threaded=ahead)
         self._launched: _Launched | None = None
+        self._hurried = False
 
     @property
     def ready(self) -> bool:
@@ -70,6 +71,7 @@ class LearnerCore:
     def update(self, updates: int) -> dict[str, float]:
         """Take ``updates`` optimiser steps and return the means of the metrics that have become readable.
 
+        After ``hurry`` it is one step.
         Raises ``TrainingDiverged`` once ``most_nonfinite`` updates in a row were skipped by the agent.
         """
         readings: list[dict[str, float]] = []
@@ -82,7 +84,13 @@ class LearnerCore:
             self._launched = launched
             if not launched.on_device:
                 readings += self._finish()
+            if self._hurried:
+                break
         return _means(readings)
+
+    def hurry(self) -> None:
+        """Have ``update`` return after the step that it is about; ``updates`` says how many there were."""
+        self._hurried = True
 
     def flush(self) -> dict[str, float]:
         """Wait for the update in flight, if any, put its latents into the replay, and return its metrics."""

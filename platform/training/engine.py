@@ -89,6 +89,10 @@ class Engine(Protocol):
         Raises ``TrainingDiverged`` when gradients stay not finite; the engine can still be saved.
         """
 
+    def hurry(self) -> None:
+        """Have the ``step`` under way, and those to come, return as soon as may be: after an update; from a signal's
+        handler too."""
+
     def save(self, path: Path) -> None:
         """Write a checkpoint, whole or not at all; raises ``CheckpointWriteError``, an ``OSError``."""
 

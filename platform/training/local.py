@@ -97,6 +97,10 @@ class LocalEngine:
         speeds = self._rates.per_second({"env_steps": self.env_steps, "updates": self.core.updates})
         return metrics | speeds
 
+    def hurry(self) -> None:
+        """Have ``step`` return after the next update."""
+        self.loop.hurry()
+
     def save(self, path: Path) -> None:
         """Write everything into the checkpoint ``path``; raises ``CheckpointWriteError``."""
         write_checkpoint(path, self._write)

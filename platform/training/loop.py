@@ -44,6 +44,11 @@ class Loop:
         self._fragment = fragment
         self._learning_starts = learning_starts
         self._learnt: dict[str, float] = {}
+        self._hurried = False
+
+    def hurry(self) -> None:
+        """Have ``run`` end after what it is about, however much is left to do."""
+        self._hurried = True
 
     def run(self, steps: int | None = None, seconds: float | None = None) -> None:
         """Go on for at least ``steps`` policy steps, or ``seconds``, whichever is given and ends first.
@@ -60,6 +65,8 @@ class Loop:
                 if due:
                     self.ratio.done(due)
                     readings.append((due, self.core.update(due)))
+                if self._hurried:
+                    break
         finally:
             self._learnt |= _weighted_means(readings)
 

@@ -73,6 +73,10 @@ class OfflineEngine:
         counters = {"env_steps": float(self.env_steps), "train_ratio": self.config.train_ratio}
         return {**counters, **self.core.metrics(), **learnt, **speeds}
 
+    def hurry(self) -> None:
+        """Have ``step`` return after the next update."""
+        self.core.hurry()
+
     def save(self, path: Path) -> None:
         """Write everything into the checkpoint ``path``; raises ``CheckpointWriteError``."""
         write_checkpoint(path, self._write)

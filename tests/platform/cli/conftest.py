@@ -43,11 +43,15 @@ class FakeEngine:
         self.returns = returns
         self.on_step = lambda engine: None
         self.save_error = None
+        self.hurried = False
 
     def step(self):
         self.env_steps += 10
         self.on_step(self)
         return {"return": self.returns(self.env_steps), "episodes": self.env_steps // 5, "updates_per_s": 2.0}
+
+    def hurry(self):
+        self.hurried = True
 
     def save(self, path):
         if self.save_error is not None:

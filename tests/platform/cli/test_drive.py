@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import time
 
 import pytest
 from oneiros.platform.tracking import read_metrics
@@ -111,6 +112,32 @@ def test_a_second_signal_aborts_without_saving(oneiros, fake_engine):
     fake_engine.on_step = twice
     code, _, err = train(oneiros, "--env-steps", "1000")
     assert code == 130 and "Aborted" in err and fake_engine.calls == [("close", 10)]
+
+
+def test_a_signal_does_not_wait_for_an_evaluation(oneiros, fake_engine, tmp_path):
+    def hang(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(600)
+
+    fake_engine.evaluate = hang
+    code, out, _ = train(oneiros, "--env-steps", "1000", "--set", "evaluation.every_env_steps=20")
+    assert code == 143 and "Go on with: oneiros resume run" in out
+    assert fake_engine.hurried and fake_engine.calls == [("save", 20), ("close", 20)]
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert rows[-1]["faults/failed_evaluations"] == 0
+
+
+def test_a_training_that_diverges_is_saved_before_it_ends(oneiros, fake_engine):
+    from oneiros.platform.training.core import TrainingDiverged
+
+    def diverge(engine):
+        if engine.env_steps == 30:
+            raise TrainingDiverged("50 updates in a row had gradients that are not finite; training stops")
+
+    fake_engine.on_step = diverge
+    code, _, err = train(oneiros, "--env-steps", "100")
+    assert code == 1 and "50 updates in a row" in err and "Go on from" in err
+    assert fake_engine.calls == [("save", 30), ("close", 30)]
 
 
 def test_a_full_disk_costs_a_checkpoint_and_not_the_run(oneiros, fake_engine, tmp_path, caplog):
