@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,6 @@ GAMES: Mapping[str, Mapping[str, int]] = {
 }
 OPTIONS = ("colors", "ranks", "players", "hand_size", "max_information_tokens", "max_life_tokens")
 HAND = re.compile(r"^(\w\w) \|\| \w\w\|(\w+)$")
-MOST_HANDS = 200_000
-"""Combinations of cards that the exact posterior may have to go through in a step."""
 
 
 class Game:
@@ -50,6 +49,10 @@ class Game:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.env, name)
+
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
+        """Deal; OpenSpiel takes seeds of 31 bits only."""
+        self.env.reset(seed=None if seed is None else seed % 2**31, options=options)
 
     def beliefs(self, agent: str) -> Mapping[str, NDArray[np.int64]]:
         """The kinds of the cards that ``agent`` holds."""
@@ -103,17 +106,38 @@ def exact_posterior(unseen: NDArray[np.int64], allowed: NDArray[np.float64]) -> 
     """The marginals ``(cards, kinds)`` of a hand dealt from ``unseen`` ``(kinds,)`` cards, where card k can only be of
     the kinds that ``allowed`` ``(cards, kinds)`` says.
 
-    Every assignment of kinds to cards is weighed by the number of ways to deal it; no card is dealt twice.
+    Sums over all ways to deal the hand, kind by kind over the sets of cards that are already accounted for, so that
+    the time grows with the number of kinds and not with that of hands.
     """
-    places = [np.flatnonzero(row * (unseen > 0)) for row in allowed]
-    hands = np.stack(np.meshgrid(*places, indexing="ij"), -1).reshape(-1, len(places))
-    weights = np.ones(len(hands))
-    for k in range(hands.shape[1]):
-        dealt = (hands[:, :k] == hands[:, k : k + 1]).sum(1)
-        weights *= np.maximum(0, unseen[hands[:, k]] - dealt)
-    total = weights.sum()
-    marginals = [np.bincount(hands[:, k], weights, len(unseen)) / total for k in range(hands.shape[1])]
-    return np.stack(marginals)
+    cards, kinds = allowed.shape
+    before, given, after = _disjoint(cards)
+    members = (np.arange(2**cards)[:, None] >> np.arange(cards)) & 1
+    sizes = members.sum(1)
+    ways = np.ones((kinds, cards + 1))
+    for size in range(cards):
+        ways[:, size + 1] = ways[:, size] * np.maximum(0, unseen - size)
+    # Of each kind and set of cards: in how many ways all of these are of this kind, and 0 if one of them cannot be.
+    weights = ways[:, sizes] * ((allowed.T == 0) @ members.T.astype(np.float64) == 0)
+    forward = np.zeros((kinds + 1, 2**cards))
+    backward = np.zeros((kinds + 1, 2**cards))
+    forward[0, 0] = backward[kinds, -1] = 1
+    for k in range(kinds):
+        forward[k + 1] = np.bincount(after, forward[k, before] * weights[k, given], 2**cards)
+    for k in reversed(range(kinds)):
+        backward[k] = np.bincount(before, backward[k + 1, after] * weights[k, given], 2**cards)
+    shares = np.stack(
+        [np.bincount(given, forward[k, before] * backward[k + 1, after], 2**cards) for k in range(kinds)], 1
+    )
+    marginals: NDArray[np.float64] = members.T @ (shares * weights.T) / forward[kinds, -1]
+    return marginals
+
+
+@cache
+def _disjoint(cards: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Every pair of disjoint sets of cards, as bits, and the union of each pair."""
+    sets = np.arange(2**cards)
+    one, other = np.nonzero((sets[:, None] & sets) == 0)
+    return one, other, one | other
 
 
 def _copies(ranks: int) -> NDArray[np.int64]:
@@ -139,11 +163,6 @@ class HanabiSuite:
             if key not in OPTIONS:
                 raise InvalidOption(f"hanabi/{task} takes no option {key!r}: there are oracle, {', '.join(OPTIONS)}")
         settings = {**GAMES[task], **options}
-        combinations = (settings["colors"] * settings["ranks"]) ** settings["hand_size"]
-        if oracle and combinations > MOST_HANDS:
-            raise InvalidOption(
-                f"hanabi/{task} has {combinations:,} hands, too many for the option oracle: choose fewer colors"
-            )
         from pettingzoo.classic.hanabi.hanabi import raw_env
 
         try:

@@ -23,12 +23,19 @@ def make(env_id: str, **options: Any) -> Any:
     return registry.make(env_id, **options)
 
 
-def test_the_exact_posterior_is_that_of_dealing_every_hand() -> None:
-    copies = np.array([2, 1, 1])
-    allowed = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
+@pytest.mark.parametrize(
+    ("copies", "allowed"),
+    [
+        ([2, 1, 1], [[1, 1, 0], [1, 1, 1]]),
+        ([1, 1], [[1, 0], [1, 1]]),
+        ([3, 0, 2, 1], [[1, 1, 1, 1], [0, 1, 1, 1], [1, 1, 1, 0]]),
+    ],
+)
+def test_the_exact_posterior_is_that_of_dealing_every_hand(copies: Any, allowed: Any) -> None:
+    copies, allowed = np.array(copies), np.array(allowed, np.float64)
     deck = [kind for kind, count in enumerate(copies) for _ in range(count)]
-    counts = np.zeros((2, 3))
-    for hand in itertools.permutations(deck, 2):
+    counts = np.zeros(allowed.shape)
+    for hand in itertools.permutations(deck, len(allowed)):
         if all(allowed[k, kind] for k, kind in enumerate(hand)):
             for k, kind in enumerate(hand):
                 counts[k, kind] += 1
@@ -93,5 +100,14 @@ def test_hanabi_knows_the_hands_and_what_could_be_known_of_them() -> None:
             observation, _, terminated, truncated, _ = env.step(sample_action(env.action_space, observation))
             over = terminated or truncated
     assert np.mean(nats) < 0.9 * np.mean(uniform)
-    with pytest.raises(InvalidOption, match="too many for the option oracle"):
-        make("hanabi/full", oracle=True)
+
+
+def test_every_seed_deals_hanabi_and_the_full_game_has_an_exact_posterior_too() -> None:
+    env = make("hanabi/full", oracle=True)
+    one, _ = env.reset(seed=2**32 - 1)
+    other, _ = env.reset(seed=2**32 - 1)
+    for name, known in one["training"].items():
+        assert np.array_equal(known["belief"]["hand"], other["training"][name]["belief"]["hand"])
+        posterior = known["oracle"]["hand"]
+        assert posterior.shape == (5, 26) and np.ptp(posterior[:, :25], 0).max() < 1e-6, "no card was told of yet"
+        np.testing.assert_allclose(posterior.sum(-1), 1, rtol=1e-5)
