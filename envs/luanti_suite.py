@@ -66,13 +66,13 @@ class LuantiSuite:
         height, width = generic.frame_size(size) or (64, 64)
         if min(height, width) < 32 or max(height, width) > 1024:
             raise InvalidOption(f"luanti/{task} shows pictures of 32 to 1024 pixels a side, not {height} x {width}")
-        speed = _number("break_speed", break_speed, 1, 1000)
+        speed = generic.number("break_speed", break_speed, 1, 1000)
         repeat = default_sticky_attack(speed) if sticky_attack is None else sticky_attack
-        world = World(height, width, speed, int(_number("view", view, 16, 200)), bool(oracle))
+        world = World(height, width, speed, int(generic.number("view", view, 16, 200)), bool(oracle))
         controls = Controls(
-            int(_number("sticky_attack", repeat, 0, 1000)),
-            int(_number("sticky_jump", sticky_jump, 0, 1000)),
-            _number("pitch_limit", pitch_limit, 0, 75),
+            int(generic.number("sticky_attack", repeat, 0, 1000)),
+            int(generic.number("sticky_jump", sticky_jump, 0, 1000)),
+            generic.number("pitch_limit", pitch_limit, 0, 75),
         )
         milestone = None if task == "diamond" else task.removeprefix("only_")
         # The environment itself counts to the limit, so that its last info says what was reached.
@@ -80,12 +80,6 @@ class LuantiSuite:
         length = LENGTH if limit is None else limit * (generic.count("action_repeat", action_repeat) or 1)
         env: AnyEnv = Survival(milestone, world, sets.choose(worlds), controls, length, spare, render_mode)
         return generic.apply(env, f"luanti/{task}", {"action_repeat": action_repeat})
-
-
-def _number(name: str, value: Any, least: float, most: float) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
-        raise InvalidOption(f"the option {name} is a number from {least:g} to {most:g}, not {value!r}")
-    return float(value)
 
 
 SUITE = LuantiSuite()

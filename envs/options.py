@@ -74,6 +74,13 @@ def count(name: str, value: Any) -> int | None:
     return int(value)
 
 
+def number(name: str, value: Any, least: float, most: float) -> float:
+    """The option ``name`` as a number within its bounds; raises ``InvalidOption``."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
+        raise InvalidOption(f"the option {name} is a number from {least:g} to {most:g}, not {value!r}")
+    return float(value)
+
+
 class ActionRepeat(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Executes each action several times, sums the rewards, and stops early where the episode ends."""
 

@@ -11,10 +11,14 @@ import socket
 import struct
 from collections.abc import Mapping
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from numpy.typing import NDArray
 
 VERSION = 1
 MOST_HEAD = 1 << 20
@@ -23,7 +27,8 @@ DTYPES = frozenset(
     ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64"]
 )
 
-Arrays = dict[str, NDArray[Any]]
+# MineRL's Python, which runs this file too, may be 3.8, where only text can say this.
+Arrays: TypeAlias = "dict[str, NDArray[Any]]"
 
 
 class WireError(ConnectionError):

@@ -1,0 +1,110 @@
+"""MineRL 0.4.4, the real Minecraft: ``minerl/diamond`` under the diamond protocol, and its stock tasks by their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from oneiros.envs import options as generic
+from oneiros.envs.contract import InvalidOption, UnknownEnvironment
+from oneiros.envs.minecraft.actions import Controls, default_sticky_attack
+from oneiros.envs.minecraft.progress import LENGTH
+from oneiros.envs.minerl.environment import Diamond, Stock
+from oneiros.envs.minerl.installation import REQUIREMENT, python
+from oneiros.envs.options import AnyEnv
+
+STOCK = {
+    "MineRLTreechop-v0": 8000,
+    **dict.fromkeys(("MineRLNavigate-v0", "MineRLNavigateDense-v0"), 6000),
+    **dict.fromkeys(("MineRLNavigateExtreme-v0", "MineRLNavigateExtremeDense-v0"), 6000),
+    **dict.fromkeys(("MineRLObtainIronPickaxe-v0", "MineRLObtainIronPickaxeDense-v0"), 6000),
+    **dict.fromkeys(("MineRLObtainDiamond-v0", "MineRLObtainDiamondDense-v0"), 18000),
+    "MineRLTreechopVectorObf-v0": 8000,
+    **dict.fromkeys(("MineRLNavigateVectorObf-v0", "MineRLNavigateDenseVectorObf-v0"), 6000),
+    **dict.fromkeys(("MineRLNavigateExtremeVectorObf-v0", "MineRLNavigateExtremeDenseVectorObf-v0"), 6000),
+    **dict.fromkeys(("MineRLObtainIronPickaxeVectorObf-v0", "MineRLObtainIronPickaxeDenseVectorObf-v0"), 6000),
+    **dict.fromkeys(("MineRLObtainDiamondVectorObf-v0", "MineRLObtainDiamondDenseVectorObf-v0"), 18000),
+}
+"""MineRL's own tasks, and the steps after which their missions end."""
+OPTIONS = ("break_speed", "sticky_attack", "sticky_jump", "pitch_limit", "render_mode")
+
+
+class MineRLSuite:
+    """``diamond`` rewards each of twelve milestones once; the others are as MineRL made them."""
+
+    name = "minerl"
+    description = "MineRL 0.4.4: Minecraft, from wood to a diamond, and its stock tasks"
+    requirement = REQUIREMENT
+    handles = frozenset({"action_repeat", "size", "time_limit"})
+
+    def tasks(self) -> Sequence[str]:
+        """The protocol first, then MineRL's own ids."""
+        return ["diamond", *STOCK]
+
+    def make(
+        self,
+        task: str,
+        *,
+        size: Any = None,
+        action_repeat: int | None = None,
+        time_limit: int | None = None,
+        render_mode: str | None = None,
+        **own: Any,
+    ) -> AnyEnv:
+        """Build the world; ``break_speed`` and the controls are the protocol's and of ``diamond`` only.
+
+        ``break_speed`` multiplies how fast things break; attacks repeat ``sticky_attack`` steps (30 at normal speed,
+        else 0) and jumps ``sticky_jump``; ``pitch_limit`` is in degrees; ``time_limit`` replaces 36,000 steps.
+        """
+        if task == "diamond":
+            env: AnyEnv = self._diamond(size, action_repeat, time_limit, render_mode, **own)
+            return generic.apply(env, "minerl/diamond", {"action_repeat": action_repeat})
+        if task not in STOCK:
+            raise UnknownEnvironment()
+        if own:
+            choices = ", ".join(["render_mode", *generic.GENERIC])
+            raise InvalidOption(f"minerl/{task} takes no option {min(own)!r}: there are {choices}")
+        env = Stock(python(), {"id": task}, STOCK[task], render_mode)
+        wrapped = {"action_repeat": action_repeat, "size": size, "time_limit": time_limit}
+        return generic.apply(env, f"minerl/{task}", wrapped)
+
+    def _diamond(
+        self,
+        size: Any,
+        action_repeat: int | None,
+        time_limit: int | None,
+        render_mode: str | None,
+        *,
+        break_speed: float = 100.0,
+        sticky_attack: int | None = None,
+        sticky_jump: int = 10,
+        pitch_limit: float = 60.0,
+        **unknown: Any,
+    ) -> Diamond:
+        if unknown:
+            choices = ", ".join([*OPTIONS, *generic.GENERIC])
+            raise InvalidOption(f"minerl/diamond takes no option {min(unknown)!r}: there are {choices}")
+        height, width = generic.frame_size(size) or (64, 64)
+        if min(height, width) < 32 or max(height, width) > 1024:
+            raise InvalidOption(f"minerl/diamond shows pictures of 32 to 1024 pixels a side, not {height} x {width}")
+        speed = generic.number("break_speed", break_speed, 1, 1000)
+        repeat = default_sticky_attack(speed) if sticky_attack is None else sticky_attack
+        controls = Controls(
+            int(generic.number("sticky_attack", repeat, 0, 1000)),
+            int(generic.number("sticky_jump", sticky_jump, 0, 1000)),
+            generic.number("pitch_limit", pitch_limit, 0, 90),
+        )
+        # The environment itself counts to the limit, so that its last info says what was reached.
+        limit = generic.count("time_limit", time_limit)
+        length = LENGTH if limit is None else limit * (generic.count("action_repeat", action_repeat) or 1)
+        return Diamond(
+            python(),
+            size=(height, width),
+            break_speed=speed,
+            controls=controls,
+            length=length,
+            render_mode=render_mode,
+        )
+
+
+SUITE = MineRLSuite()
