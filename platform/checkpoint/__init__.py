@@ -11,6 +11,7 @@ from oneiros.platform.checkpoint.store import (
     open_checkpoint,
     write_checkpoint,
 )
+from oneiros.platform.checkpoint.tensors import write_tensors
 from oneiros.platform.checkpoint.tree import read_tree, write_tree
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "space_from_json",
     "space_to_json",
     "write_checkpoint",
+    "write_tensors",
     "write_tree",
 ]

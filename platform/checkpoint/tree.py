@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from oneiros.platform.checkpoint.errors import CheckpointError
+from oneiros.platform.checkpoint.tensors import write_tensors
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 _TAGS = ("$tensor", "$array", "$tuple", "$items", "$float", "$bytes")
 
@@ -20,11 +21,11 @@ def write_tree(stem: Path, tree: Any) -> None:
     """Write ``tree`` to ``stem.json`` and ``stem.safetensors``.
 
     A tree is made of dicts, lists, tuples, tensors of any shape, numpy arrays and scalars, numbers, strings, bytes,
-    booleans and None. Raises ``CheckpointError`` naming the first entry of any other type.
+    booleans and None. Raises ``CheckpointError`` naming the first entry of any other type, and ``OSError``.
     """
     tensors: dict[str, torch.Tensor] = {}
     skeleton = _encode(tree, "", tensors)
-    save_file(tensors, stem.with_suffix(".safetensors"))
+    write_tensors(stem.with_suffix(".safetensors"), tensors)
     stem.with_suffix(".json").write_text(json.dumps(skeleton, allow_nan=False))
 
 

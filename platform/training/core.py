@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from oneiros.algorithms.contract import SIGNAL, Agent, Tensors
-from oneiros.platform.checkpoint import CheckpointError, read_tree, write_tree
+from oneiros.platform.checkpoint import CheckpointError, read_tree, write_tensors, write_tree
 from oneiros.platform.replay import CorruptChunk, Replay, ReplayMismatch
 from oneiros.platform.replay.staging import Stager
 from oneiros.platform.rollout import Chunk
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 log = logging.getLogger(__name__)
@@ -101,10 +101,11 @@ class LearnerCore:
         return self.agent.policy_state()
 
     def save(self, directory: Path) -> None:
-        """Write agent, replay and counters into the new ``directory``."""
+        """Write agent, replay and counters into the new ``directory``; raises ``OSError`` if the disk is full."""
         self.flush()
         directory.mkdir(parents=True)
-        save_file({key: _own_memory(value) for key, value in self.agent.state_dict().items()}, directory / AGENT_FILE)
+        state = {key: _own_memory(value) for key, value in self.agent.state_dict().items()}
+        write_tensors(directory / AGENT_FILE, state)
         self.replay.save(directory / "replay")
         write_tree(directory / "core", self._counters())
 

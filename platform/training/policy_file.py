@@ -8,20 +8,19 @@ from typing import Any
 
 from gymnasium import spaces
 from oneiros.algorithms.contract import Policy
-from oneiros.platform.checkpoint import CheckpointError, Manifest, read_manifest, space_from_json
+from oneiros.platform.checkpoint import CheckpointError, Manifest, read_manifest, space_from_json, write_tensors
 from oneiros.platform.training.agents import AgentName, agent_name, build_agent, hyperparameters
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 POLICY_FILE = "policy.safetensors"
 
 
 def save_policy(weights: Mapping[str, Tensor], directory: Path) -> None:
-    """Write the policy's weights into the checkpoint ``directory``."""
-    save_file(
-        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, directory / POLICY_FILE
-    )
+    """Write the policy's weights into the checkpoint ``directory``; raises ``OSError``."""
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+    write_tensors(directory / POLICY_FILE, own)
 
 
 def read_policy(directory: Path) -> dict[str, Tensor]:
