@@ -82,6 +82,11 @@ class Actor(nn.Module):
         ]
         return torch.cat([*parts, self._normal(params)[0] * self.columns.continuous], -1)
 
+    def expected(self, params: Tensor, legal: Tensor | None = None) -> Tensor:
+        """Probabilities of discrete columns and means of continuous ones, as flat joint actions ``(M, G, A)``."""
+        parts = [p * c.owned[:, None] for c, p in zip(self.columns.components, self.probs(params, legal), strict=True)]
+        return torch.cat([*parts, self._normal(params)[0] * self.columns.continuous], -1)
+
     def log_prob(self, params: Tensor, action: Tensor, legal: Tensor | None = None) -> Tensor:
         """Log probability ``(M, G)`` of each agent's own part of flat joint actions."""
         mean, std = self._normal(params)

@@ -20,7 +20,7 @@ from oneiros.algorithms.belief.actor import Actor, Noise
 from oneiros.algorithms.belief.channel import Channel, Traffic
 from oneiros.algorithms.belief.config import Hyperparameters
 from oneiros.algorithms.belief.critic import Critic
-from oneiros.algorithms.belief.measure import measure
+from oneiros.algorithms.belief.measure import measure, tables
 from oneiros.algorithms.belief.model import BeliefModel, Memory
 from oneiros.algorithms.belief.seats import ALIVE, Seats
 from oneiros.algorithms.contract import SIGNAL, Field, Mode, SpaceDict, Tensors
@@ -168,9 +168,28 @@ class Belief(LearningAgent):
             return (self.seats.actions.probs(self.model.first.intents(feat)) * others[..., None]).flatten(2)
 
     @torch.no_grad()
+    def intended(self, feat: Tensor, legal: Tensor | None) -> Tensor:
+        """What each agent is about to do, ``(M, G, A)``: its policy's probabilities, or means of continuous actions."""
+        return self.actor.expected(self.actor(torch.cat([feat, self.intents(feat)], -1)), legal)
+
+    @torch.no_grad()
     def examine(self, rows: Mapping[str, NDArray[Any]]) -> dict[str, float]:
         """What the agents believed in rows ``(N, T, ...)`` that they acted in, against what was so (``measure``)."""
-        return measure(self.model, rows)
+        return measure(self.model, rows, self.intended)
+
+    @torch.no_grad()
+    def tables(self, rows: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
+        """What plots of these rows' beliefs are drawn from (``measure.tables``)."""
+        return tables(self.model, rows)
+
+    def limit_bits(self, bits: float | None) -> None:
+        """Let no agent send more than ``bits`` an episode from now on; None is no limit.
+
+        Raises ``ValueError`` where there is no channel.
+        """
+        if not self.channel.width:
+            raise ValueError("These agents send no messages, so there are no bits to limit.")
+        self.channel.settings = self.channel.settings.model_copy(update={"bit_budget": bits})
 
     # ---- learning ----------------------------------------------------------------------------------------------------
 
@@ -288,8 +307,10 @@ class Belief(LearningAgent):
         before = torch.cat([rows["stoch"][None], stoch[:-1]]).masked_fill(rows["begins"][..., None], 0)
         prior = model.prior(deter.view(N, G, -1), before.view(N, G, -1), rows["prev_action"].view(N, G, -1), alive)
         losses = model.losses(feat, logits.view(N, G, -1), prior, rows)
-        beliefs = model.belief_losses(feat, logits.view(N, G, -1), rows)
-        losses |= beliefs
+        intended = rows["action"]
+        if model.first is not None and c.intent_target == "policy":
+            intended = self.intended(feat.detach(), rows.get("legal"))
+        losses |= model.belief_losses(feat, logits.view(N, G, -1), rows | {"intended": intended})
         weights = dict.fromkeys(losses, alive)
         scales = c.loss_scales.model_dump()
         with torch.no_grad():

@@ -68,6 +68,11 @@ class Hyperparameters(DreamerHyperparameters):
     zero_order_gradient: bool = Field(
         False, description="whether the targets shape the model; off: the head is a probe"
     )
+    intent_target: Literal["policy", "replayed"] = Field(
+        "policy",
+        description="what beliefs about a partner's next action learn from. policy: what the partner would do now in "
+        "each replayed step; replayed: what was done, by policies that are gone, or by players that are not of ours",
+    )
     first_order_gradient: bool = Field(False, description="whether beliefs about partners shape the model")
     belief_layers: int = Field(2, ge=1, description="layers of the belief heads")
     context: int = Field(64, ge=4, description="width of the attention over the other agents")

@@ -6,7 +6,7 @@ in which the agent was there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 BINS = 10
 """Of confidence, over which the expected calibration error is summed."""
 Measures = dict[str, float]
+Intended = Callable[[Tensor, Tensor | None], Tensor]
+"""The policy's probabilities of actions ``(R, G, A)``, of features ``(R, G, F)`` and what is legal ``(R, G, D)``."""
 
 
 @torch.no_grad()
-def measure(model: BeliefModel, rows: Mapping[str, NDArray[Any]]) -> Measures:
+def measure(model: BeliefModel, rows: Mapping[str, NDArray[Any]], intended: Intended) -> Measures:
     """All measures of rows ``(N, T, ...)``; see the functions below."""
     N, T = rows["is_first"].shape
     device = model.ids.device
-    flat = {k: torch.from_numpy(np.ascontiguousarray(v)).flatten(0, 1) for k, v in rows.items()}
-    deter = flat["latent/deter"].to(device).float()
-    stoch = model.rssm.unpack(flat["latent/stoch"].to(device), torch.float32)
-    feat, seats = model.feat(deter, stoch), model.seats
+    flat, feat = _remembered(model, rows)
+    seats = model.seats
     alive = seats.flag(flat, "alive", device) > 0
     last = torch.from_numpy(rows["is_last"]).flatten().to(device)
     found: Measures = {}
@@ -47,6 +47,8 @@ def measure(model: BeliefModel, rows: Mapping[str, NDArray[Any]]) -> Measures:
         guess = model.first(feat).action
         if seats.actions.components:
             found |= intents(seats.actions, guess, action, acts, (N, T), rows)
+            policy = intended(feat, seats.legal(flat, device))
+            found |= intended_actions(seats.actions, guess, policy, acts, (N, T), rows)
     if model.channel.width:
         episodes = max(1, int(rows["is_last"].sum()))
         sent = torch.from_numpy(rows["latent/bits"])[torch.from_numpy(rows["is_last"])]
@@ -82,13 +84,46 @@ def zero_order(targets: Columns, logits: Tensor, truth: Tensor, alive: Tensor, l
 
 def calibration_error(confidence: Tensor, right: Tensor) -> Tensor:
     """How far confidence and accuracy lie apart, by bin of confidence, weighed by how many fall into it."""
+    sure, hit, share = reliability(confidence, right).unbind(-1)
+    return ((sure - hit).abs() * share).sum()
+
+
+def reliability(confidence: Tensor, right: Tensor) -> Tensor:
+    """Mean confidence, mean accuracy and share ``(BINS, 3)`` of the beliefs in each bin of confidence."""
     bins = (confidence * BINS).long().clamp(max=BINS - 1)
-    total = torch.zeros((), device=confidence.device)
-    for b in range(BINS):
-        inside = bins == b
-        if bool(inside.any()):
-            total = total + (confidence[inside].mean() - right[inside].mean()).abs() * inside.float().mean()
-    return total
+    inside = torch.nn.functional.one_hot(bins, BINS).to(confidence.dtype)
+    counts = inside.sum(0)
+    sums = torch.stack([confidence @ inside, right @ inside], -1)
+    return torch.cat([sums / counts.clamp(min=1)[:, None], (counts / max(1, len(confidence)))[:, None]], -1)
+
+
+@torch.no_grad()
+def tables(model: BeliefModel, rows: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
+    """``calibration/<agent>/<target>``: the ``reliability`` of its belief, all its components together."""
+    seats = model.seats
+    if model.zero is None or seats.targets is None:
+        return {}
+    flat, feat = _remembered(model, rows)
+    alive = seats.flag(flat, "alive", feat.device) > 0
+    logits, truth = model.zero(feat), seats.truth(flat, feat.device)
+    sure: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for g, key, c in _owned(seats.targets):
+        p = torch.softmax(logits[alive[:, g], g, c.columns], -1)
+        right = (p.argmax(-1) == truth[alive[:, g], g, c.columns].argmax(-1)).to(p.dtype)
+        sure.setdefault(key, []).append((p.amax(-1), right))
+    drawn = {}
+    for key, parts in sure.items():
+        confidence, right = (torch.cat(part) for part in zip(*parts, strict=True))
+        drawn[f"calibration/{key}"] = reliability(confidence, right).cpu().double().numpy()
+    return drawn
+
+
+def _remembered(model: BeliefModel, rows: Mapping[str, NDArray[Any]]) -> tuple[dict[str, Tensor], Tensor]:
+    """Rows ``(N, T, ...)`` one after another ``(R, ...)``, and the features ``(R, G, F)`` that were acted by."""
+    device = model.ids.device
+    flat = {k: torch.from_numpy(np.ascontiguousarray(v)).flatten(0, 1) for k, v in rows.items()}
+    stoch = model.rssm.unpack(flat["latent/stoch"].to(device), torch.float32)
+    return flat, model.feat(flat["latent/deter"].to(device).float(), stoch)
 
 
 def first_order(targets: Columns, own: Tensor, about: Tensor, truth: Tensor, alive: Tensor) -> Measures:
@@ -148,6 +183,46 @@ def intents(
             }
             for what, hit in each.items():
                 _add(found, f"intent/{name}_about_{partner}/{what}", float(hit[executed].float().mean()))
+    return _averaged(found)
+
+
+def intended_actions(
+    actions: Columns, guess: Tensor, policy: Tensor, acts: Tensor, shape: tuple[int, int], rows: Mapping[str, Any]
+) -> Measures:
+    """The same against the policy that j acts by, whose probabilities are ``policy`` ``(R, G, A)``.
+
+    ``intent/.../policy/nll`` is the cross-entropy of j's policy with i's belief about it; ``floor`` is the policy's own
+    entropy, ``marginal_nll`` what the best belief gives that never changes. ``accuracy`` and the two it is compared
+    with are those of actions sampled from the policy in these rows, ``best_accuracy`` is of whoever knows the policy.
+    """
+    found: Measures = {}
+    first = torch.from_numpy(np.asarray(rows["is_first"]))
+    for j, key_j, c in _owned(actions):
+        executed = acts[:, j]
+        if not bool(executed.any()):
+            continue
+        p = policy[:, j, c.columns]
+        habit = p[executed].mean(0)
+        # Acting again as in a draw from the policy where it acted last; nothing where it has not acted yet.
+        index = torch.arange(len(p), device=p.device).view(shape)
+        before = last_action(index, executed.view(shape), first.to(p.device)).flatten()
+        again = (p[before.clamp(min=0)] * p).sum(-1) * (before >= 0)
+        partner = key_j.split("/")[0]
+        for i, name in enumerate(actions.names):
+            if i == j:
+                continue
+            believed = torch.log_softmax(guess[:, i, j, c.columns], -1)
+            each = {
+                "nll": -(p * believed).sum(-1),
+                "floor": -(p * p.clamp(min=1e-12).log()).sum(-1),
+                "marginal_nll": -(p * habit.clamp(min=1e-12).log()).sum(-1),
+                "accuracy": p.gather(-1, believed.argmax(-1, keepdim=True))[..., 0],
+                "marginal_accuracy": p[:, habit.argmax()],
+                "last_action_accuracy": again,
+                "best_accuracy": p.amax(-1),
+            }
+            for what, value in each.items():
+                _add(found, f"intent/{name}_about_{partner}/policy/{what}", float(value[executed].mean()))
     return _averaged(found)
 
 

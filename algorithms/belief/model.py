@@ -277,7 +277,7 @@ class BeliefModel(nn.Module):
         return losses
 
     def belief_losses(self, feat: Tensor, post_logits: Tensor, rows: Mapping[str, Tensor]) -> Tensors:
-        """Losses ``(N, G)`` of the beliefs of each agent."""
+        """Losses ``(N, G)`` of the beliefs of each agent; ``rows["intended"]`` is what each is about to do."""
         N, G = feat.shape[:2]
         c, seats = self.config, self.seats
         losses: Tensors = {}
@@ -291,7 +291,7 @@ class BeliefModel(nn.Module):
         about = self.first(feat if c.first_order_gradient else feat.detach())
         eye = torch.eye(G, device=feat.device)
         pairs = (1 - eye) * alive[:, None, :]
-        action = rows["action"][:, None].expand(-1, G, -1, -1)
+        action = rows["intended"][:, None].expand(-1, G, -1, -1)
         seen = pairs * rows["acts"][:, None, :]
         losses["intent"] = (seats.actions.losses(about.action, action) * seen).sum(-1) / max(1, G - 1)
         post = self.rssm.probs(post_logits.detach().flatten(0, 1))

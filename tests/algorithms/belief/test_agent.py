@@ -137,3 +137,45 @@ def test_settings_that_exclude_each_other_are_refused() -> None:
         Hyperparameters(variant="independent", channel={"tokens": 1})
     with pytest.raises(ValueError, match="the gate believed_wrong needs beliefs about partners"):
         Hyperparameters(first_order=False, channel={"tokens": 1, "gate": "believed_wrong"})
+
+
+@pytest.mark.parametrize("target", ["policy", "replayed"])
+def test_intents_are_those_of_the_policy_and_not_of_whoever_played_before(
+    make_agent: Callable[..., Belief], make_batch: Callable[..., Rows], target: str
+) -> None:
+    only = dict.fromkeys(Hyperparameters().loss_scales.model_dump(), 0.0) | {"intent": 1.0}
+    agent = make_agent(
+        rough=0.0, loss_scales=only, intent_target=target, learning_rate=1e-2, warmup=0, replay_context=0
+    )
+    rows = make_batch(agent)
+    for name in ("ann", "bob"):
+        rows[f"action/{name}"] = torch.zeros_like(rows[f"action/{name}"])
+    for _ in range(60):
+        agent.update(rows)
+    prepared = agent.prepare(rows)
+    with torch.no_grad():
+        deter, stoch, _, _ = agent.observe(prepared)
+        feat = agent.model.feat(deter, stoch).flatten(0, 1)
+        assert agent.model.first is not None
+        of_ann = torch.softmax(agent.model.first.intents(feat)[:, 1, 0, :5], -1).mean(0)
+        policy = agent.intended(feat, None)[:, 0, :5].mean(0)
+    # Nothing taught the actor, which still does everything about equally often; in the rows, Ann only ever did 0.
+    assert float((policy - 0.2).abs().max()) < 0.05
+    if target == "policy":
+        torch.testing.assert_close(of_ann, policy, atol=0.05, rtol=0)
+    else:
+        assert float(of_ann[0]) > 0.9
+
+
+def test_a_policy_can_be_held_to_fewer_bits(make_agent: Callable[..., Belief], make_obs: Callable[..., Rows]) -> None:
+    agent = make_agent(channel={"tokens": 2, "vocabulary": 4})
+    sent = {}
+    for bits in (None, 9.0, 0.0):
+        agent.limit_bits(bits)
+        state = agent.initial_state(4)
+        for t in range(4):
+            _, state, _ = agent.act(make_obs(seed=t), torch.full((4,), t == 0), state)
+        sent[bits] = state["bits"].unique().tolist()
+    assert sent == {None: [16.0], 9.0: [8.0], 0.0: [0.0]}
+    with pytest.raises(ValueError, match="send no messages"):
+        make_agent().limit_bits(4.0)

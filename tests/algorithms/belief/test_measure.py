@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from oneiros.algorithms.belief.measure import calibration_error, first_order, intents, last_action, zero_order
+from oneiros.algorithms.belief.measure import (
+    BINS,
+    calibration_error,
+    first_order,
+    intended_actions,
+    intents,
+    last_action,
+    reliability,
+    zero_order,
+)
 from oneiros.algorithms.belief.seats import Columns
 
 GOAL: dict[str, dict[str, spaces.Space[Any]]] = {n: {"goal": spaces.Discrete(2)} for n in ("ann", "bob")}
@@ -39,6 +48,14 @@ def test_calibration_error_of_a_calibrated_and_of_an_overconfident_mind() -> Non
     confidence = torch.full((1000,), 0.75)
     assert calibration_error(confidence, (torch.arange(1000) % 4 > 0).float()) == pytest.approx(0, abs=1e-5)
     assert calibration_error(confidence, torch.zeros(1000)) == pytest.approx(0.75, rel=1e-5)
+
+
+def test_reliability_has_the_beliefs_of_each_confidence_apart() -> None:
+    table = reliability(torch.tensor([0.55, 0.59, 0.95, 1.0]), torch.tensor([1.0, 0.0, 1.0, 1.0]))
+    assert table.shape == (BINS, 3)
+    torch.testing.assert_close(table[5], torch.tensor([0.57, 0.5, 0.5]))
+    torch.testing.assert_close(table[9], torch.tensor([0.975, 1.0, 0.5]))
+    assert float(table[:, 2].sum()) == 1 and not bool(table[[0, 1, 2, 3, 4, 6, 7, 8]].any())
 
 
 def test_modelling_a_mind_is_told_from_copying_ones_own() -> None:
@@ -71,6 +88,27 @@ def test_intents_against_habit_and_repetition() -> None:
     assert found["intent/ann_about_bob/accuracy"] == 0.75
     assert found["intent/ann_about_bob/marginal_accuracy"] == 0.75
     assert found["intent/ann_about_bob/last_action_accuracy"] == 0.5
+
+
+def test_intents_against_the_policy_itself() -> None:
+    """Bob mostly does 1; he acts in three of four steps. Ann knows his policy in the first and has it wrong later."""
+    actions = Columns({n: {"": spaces.Discrete(2)} for n in ("ann", "bob")})
+    policy = torch.zeros(4, 2, 2)
+    policy[:, 1] = torch.tensor([[0.1, 0.9], [0.4, 0.6], [0.5, 0.5], [0.4, 0.6]])
+    guess = torch.zeros(4, 2, 2, 2)
+    guess[:, 0, 1] = torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.5, 0.5], [0.4, 0.6]]).log()
+    acts = torch.tensor([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0], [1.0, 1.0]]) > 0
+    rows = {"is_first": np.array([[True, False, False, False]])}
+    found = intended_actions(actions, guess, policy, acts, (1, 4), rows)
+    bob = {name.rpartition("/")[2]: value for name, value in found.items() if name.startswith("intent/ann_about_bob")}
+    assert bob["accuracy"] == pytest.approx((0.9 + 0.4 + 0.6) / 3)
+    assert bob["marginal_accuracy"] == bob["best_accuracy"] == pytest.approx((0.9 + 0.6 + 0.6) / 3)
+    assert bob["last_action_accuracy"] == pytest.approx((0 + 0.1 * 0.4 + 0.9 * 0.6 + 0.4 * 0.4 + 0.6 * 0.6) / 3)
+    entropies = [-p * math.log(p) - (1 - p) * math.log(1 - p) for p in (0.9, 0.6, 0.6)]
+    assert bob["floor"] == pytest.approx(sum(entropies) / 3)
+    wrong = -0.4 * math.log(0.8) - 0.6 * math.log(0.2)
+    assert bob["nll"] == pytest.approx((entropies[0] + wrong + entropies[2]) / 3)
+    assert bob["marginal_nll"] == pytest.approx(-0.3 * math.log(0.3) - 0.7 * math.log(0.7))
 
 
 def test_the_last_action_is_of_this_episode_and_was_executed() -> None:
