@@ -164,7 +164,8 @@ class Decoder(nn.Module):
             x0 = self.from_deter(deter.contiguous()).view(-1, DECODER_BLOCKS, *self.base, self.depth // DECODER_BLOCKS)
             x0 = x0.permute(0, 1, 4, 2, 3).reshape(-1, self.depth, *self.base)
             x1 = self.from_stoch(stoch).view(-1, *self.base, self.depth).permute(0, 3, 1, 2)
-            x = self.base_norm(x0 + x1)
+            # Pictures lie with their channels last, as the encoder's do, for which processors have the faster kernels.
+            x = self.base_norm((x0 + x1).contiguous(memory_format=torch.channels_last))
             for conv, norm in zip(self.convs, self.norms, strict=True):
                 x = norm(conv(x))
             x = self.out(x)
