@@ -100,7 +100,8 @@ class Channel:
         s = self.settings
         steps = (by * s.vocabulary).long()[..., None]
         source = (torch.arange(s.vocabulary, device=message.device) - steps) % s.vocabulary
-        return message.unflatten(-1, (s.tokens, s.vocabulary)).gather(-1, source).flatten(-2)
+        tokens = message.view(*message.shape[:-1], s.tokens, s.vocabulary)
+        return tokens.gather(-1, source).flatten(-2)
 
     def pack(self, under_way: Tensor) -> Tensor:
         """Tokens ``(N, delay, G, L)`` uint8 of messages under way, as replay stores them; K is silence."""
