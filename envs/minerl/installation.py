@@ -34,6 +34,10 @@ class SetupFailed(RuntimeError):
     """A step of making MineRL's environment failed."""
 
 
+class NoJava(EnvironmentMistake):
+    """The game cannot be built with the Java that is here."""
+
+
 class NoPython(EnvironmentMistake):
     """There is no Python here that MineRL works with."""
 
@@ -108,6 +112,14 @@ def java() -> tuple[str | None, str]:
         return found, ""
     match = re.search(r"javac (\S+)", said.stdout + said.stderr)
     return found, match[1] if match else ""
+
+
+def require_java() -> None:
+    """Raise ``NoJava`` unless the game can be built."""
+    found, version = java()
+    if found is None or not version.startswith("1.8"):
+        here = f"{found} is {version}" if found else "there is no javac"
+        raise NoJava(f"building MineRL's game needs JDK 8, and {here}: {JAVA}; --without-game leaves it out")
 
 
 def make_home(base: str, *, with_game: bool) -> Iterator[str]:

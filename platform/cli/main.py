@@ -21,6 +21,7 @@ from oneiros.platform.cli import (
     resume,
     runs,
     serve,
+    setup,
     submit,
     sweep,
     train,
@@ -52,6 +53,7 @@ app.command("sweep")(sweep.sweep)
 app.add_typer(data.app, name="data")
 app.add_typer(envs.app, name="envs")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(setup.app, name="setup")
 app.add_typer(bench.app, name="bench")
 
 
