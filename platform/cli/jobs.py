@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from oneiros.platform.cli import options as o
-from oneiros.platform.cli.submit import Address
+from oneiros.platform.cli.job_options import Address
 
 if TYPE_CHECKING:
     from oneiros.platform.jobs.client import Job, Jobs

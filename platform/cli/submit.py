@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from oneiros.platform.cli import beginning as b
+from oneiros.platform.cli import job_options as j
 from oneiros.platform.cli import options as o
-
-Address = Annotated[
-    str | None,
-    typer.Option(help="The cluster's dashboard, such as http://HEAD:8265; else RAY_API_SERVER_ADDRESS, RAY_ADDRESS."),
-]
-Plugin = Annotated[
-    list[Path] | None,
-    typer.Option(metavar="DIR", help="A package to take along, with its entry points: a project's folder; repeatable."),
-]
-ShipPackage = Annotated[
-    bool, typer.Option("--ship-package", help="Take this Oneiros along, for a cluster that has another or none.")
-]
-Pip = Annotated[
-    list[str] | None, typer.Option(metavar="REQUIREMENT", help="Have pip install it for the job; repeatable.")
-]
-Variables = Annotated[
-    list[str] | None,
-    typer.Option("--env", metavar="NAME[=VALUE]", help="Set a variable for the job, or pass it on; repeatable."),
-]
 
 
 def submit(
-    env: o.Env,
+    env: o.OptionalEnv = None,
     file: o.ConfigFile = None,
     agent: o.Agent = None,
     preset: o.Preset = None,
@@ -40,36 +24,40 @@ def submit(
     engine: o.Engine = None,
     num_runners: o.NumRunners = None,
     device: o.Device = None,
+    offline: b.Offline = None,
+    prefill: b.Prefill = None,
+    from_: b.From = None,
+    reset: b.Reset = None,
     set_: o.Set = None,
-    address: Address = None,
-    plugin: Plugin = None,
-    ship_package: ShipPackage = False,
-    pip: Pip = None,
-    variables: Variables = None,
+    address: j.Address = None,
+    plugin: j.Plugin = None,
+    ship_package: j.ShipPackage = False,
+    pip: j.Pip = None,
+    variables: j.Variables = None,
     cpus: Annotated[float, typer.Option(min=0, help="Processors reserved for the process that drives.")] = 1.0,
     gpus: Annotated[float, typer.Option(min=0, help="GPUs reserved for it; it learns if num_learners is 0.")] = 0.0,
     grace: Annotated[int, typer.Option(min=1, help="Seconds that a stopped job gets to save a checkpoint.")] = 60,
-    job_id: Annotated[str | None, typer.Option(help="The job's id; else Ray makes one.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show its log until it ends.")] = False,
+    job_id: j.JobId = None,
+    follow: j.Follow = False,
     json: o.Json = None,
 ) -> int:
     """Train on a Ray cluster: takes what 'train' takes, and ships it as a job.
 
-    The configuration is checked here, unless only a plugin that is shipped knows the algorithm. The run directory must
-    be on a disk that the cluster's hosts share.
+    The configuration is checked here, unless only a plugin that is shipped knows the algorithm. The run directory, and
+    data or a run to begin with, must be on a disk that the cluster's hosts share.
     """
     flags = o.Flags(
         env, file, tuple(set_ or ()), agent, preset, size, env_steps, seed, run_dir, engine, num_runners, device
     )
-    where = _check(flags, plugins=bool(plugin))
+    beginning = b.Beginning(offline, prefill, from_, reset)
+    where = _check(flags, beginning, plugins=bool(plugin))
 
-    from oneiros.platform.cli.jobs import show_log
-    from oneiros.platform.cli.output import claim_json, console, notes, write_json
-    from oneiros.platform.jobs.client import Jobs
+    from oneiros.platform.cli.output import claim_json
     from oneiros.platform.jobs.submission import Submission, environment_from
 
     claim_json(json)
-    words, files = _train_words(flags)
+    words, files = j.words_of("train", flags)
+    words += j.spelt([("--offline", offline), ("--prefill", prefill), ("--from", from_), ("--reset", reset)])
     submission = Submission(
         words=tuple(words),
         files=tuple(files),
@@ -81,38 +69,53 @@ def submit(
         num_gpus=gpus,
         grace_s=grace,
         job_id=job_id,
-        metadata={"oneiros.run_dir": where, "oneiros.env": env if file or not env.endswith(o.YAML_ENDINGS) else ""},
+        metadata={"oneiros.run_dir": where, "oneiros.env": _env(flags)},
     )
-    jobs = Jobs(address)
-    made = jobs.submit(submission)
-    console.print(f"Job {made}")
-    notes.print(f"Run directory {where}")
-    write_json(json, {"job": made, "address": jobs.address, "entrypoint": submission.entrypoint, "run_dir": where})
-    if follow:
-        return show_log(jobs, made)
-    said = "" if address is None else f" --address {address}"
-    notes.print(f"Watch it with: oneiros jobs logs -f {made}{said}")
-    return 0
+    return j.send(submission, address, where, json, follow)
 
 
-def _check(flags: o.Flags, plugins: bool) -> str:
+def _check(flags: o.Flags, beginning: b.Beginning, plugins: bool) -> str:
     """The run directory; raises ``ConfigError`` for whatever can be known here to be wrong with the configuration."""
     from oneiros.platform.cli.output import notes
     from oneiros.platform.config import ConfigError, RunConfig, list_algorithms
 
+    here = _what_is_here(beginning)
     said = _said(flags)
     agent = flags.agent or said.get("agent", RunConfig.model_fields["agent"].default)
     if plugins and agent not in list_algorithms():
         notes.print(f"The algorithm {agent} is not installed here: its settings are checked on the cluster.")
         run_dir = flags.run_dir or said.get("run_dir")
+    elif flags.env is None and beginning.offline is not None and here.offline is None:
+        # Data name their environment, and they are not here.
+        run_dir = flags.run_dir or said.get("run_dir")
     else:
-        run_dir = flags.resolve().config.run_dir
+        run_dir = flags.resolve(here.layers(flags.env)).config.run_dir
     if run_dir is None or not Path(run_dir).is_absolute():
         raise ConfigError(
             "a job's own folder goes away with it: give --run-dir an absolute path that all hosts of the cluster see, "
             "such as /shared/runs/walker."
         )
     return str(run_dir)
+
+
+def _what_is_here(beginning: b.Beginning) -> b.Beginning:
+    """What of it can be looked at on this machine; raises ``ConfigError`` for what no host of the cluster can find."""
+    from oneiros.platform.cli.output import notes
+    from oneiros.platform.config import ConfigError
+    from oneiros.platform.data.minari_folder import PREFIX
+
+    here = beginning
+    for flag, name in (("--offline", "offline"), ("--prefill", "prefill"), ("--from", "from_")):
+        place = getattr(beginning, name)
+        if place is None:
+            continue
+        downloaded = str(place).startswith(PREFIX)
+        if not downloaded and not Path(place).is_absolute():
+            raise ConfigError(f"{flag} must be an absolute path that all hosts of the cluster see, not {place}.")
+        if downloaded or not Path(place).exists():
+            notes.print(f"{place} is not on this machine: it is checked on the cluster.", markup=False)
+            here = replace(here, **{name: None})
+    return here if here.from_ is not None or beginning.from_ is None else replace(here, reset=None)
 
 
 def _said(flags: o.Flags) -> dict[str, Any]:
@@ -126,30 +129,7 @@ def _said(flags: o.Flags) -> dict[str, Any]:
     return said | dict(overrides_layer(flags.overrides).values)
 
 
-def _train_words(flags: o.Flags) -> tuple[list[str], list[Path]]:
-    """``oneiros train`` with these flags, and the files that it names, which the job finds by their bare names."""
-    words, files = ["train"], []
-    for part in (flags.env, flags.file):
-        if part is None:
-            continue
-        if str(part).endswith(o.YAML_ENDINGS):
-            files.append(Path(part))
-            words.append(Path(part).name)
-        else:
-            words.append(str(part))
-    for flag, value in (
-        ("--agent", flags.agent),
-        ("--preset", flags.preset),
-        ("--size", flags.size),
-        ("--env-steps", flags.env_steps),
-        ("--seed", flags.seed),
-        ("--run-dir", flags.run_dir),
-        ("--engine", flags.engine),
-        ("--num-runners", flags.num_runners),
-        ("--device", flags.device),
-    ):
-        if value is not None:
-            words += [flag, str(value)]
-    for override in flags.overrides:
-        words += ["--set", override]
-    return words, files
+def _env(flags: o.Flags) -> str:
+    """The environment's id, where the command names it rather than a file."""
+    named = flags.env is not None and (flags.file is not None or not flags.env.endswith(o.YAML_ENDINGS))
+    return str(flags.env) if named else ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from oneiros.platform.cli import completion
+from oneiros.platform.cli import job_options as j
 from oneiros.platform.cli import options as o
 
 if TYPE_CHECKING:
@@ -55,13 +56,23 @@ def sweep(
     cpus: Annotated[float, typer.Option(min=0, help="Processors of a trial, beside its runners and learners.")] = 1.0,
     gpus: Annotated[float, typer.Option(min=0, help="GPUs of a trial, beside its learners.")] = 0.0,
     search_seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Run it as a job on the cluster whose dashboard is there, such as http://HEAD:8265."),
+    ] = None,
+    plugin: j.Plugin = None,
+    ship_package: j.ShipPackage = False,
+    pip: j.Pip = None,
+    variables: j.Variables = None,
+    job_id: j.JobId = None,
+    follow: j.Follow = False,
     json: o.Json = None,
 ) -> int:
     """Train many times with settings from a search space, on Ray Tune, and compare.
 
     SPACE.YAML holds settings by their names, each with grid, choice, uniform, loguniform or integer, such as
     'learning_rate: {loguniform: [1e-5, 1e-3]}'. Every trial is a run of its own, nested under one run in MLflow. Exit
-    code 1 means that a trial failed.
+    code 1 means that a trial failed. With --address it is a job on a cluster, whose hosts must share --sweep-dir.
     """
     from oneiros.platform.cli.output import claim_json, console, notes, table, write_json
     from oneiros.platform.config import ConfigError
@@ -74,6 +85,20 @@ def sweep(
         env, file, tuple(set_ or ()), agent, preset, size, env_steps, seed, None, engine, num_runners, device
     )
     found = read_space(space)
+    if address is not None:
+        from oneiros.platform.cli.sweep_job import SweepJob
+
+        if not plugin:
+            _plan(flags, found, Path("elsewhere"), metric)
+        options = [
+            ("--samples", samples), ("--metric", metric), ("--mode", mode), ("--asha", asha), ("--grace", grace),
+            ("--concurrent", concurrent), ("--retries", retries), ("--cpus", cpus), ("--gpus", gpus),
+            ("--search-seed", search_seed),
+        ]  # fmt: skip
+        job = SweepJob(address, plugin or (), ship_package, pip or (), variables or (), job_id, follow)
+        return job.send(flags, space, sweep_dir, options, json)
+    if any((plugin, ship_package, pip, variables, job_id, follow)):
+        raise ConfigError("--plugin, --ship-package, --pip, --env, --job-id and --follow go with --address.")
     folder = (sweep_dir or _default_folder(env)).resolve()
     plan, config = _plan(flags, found, folder, metric)
 

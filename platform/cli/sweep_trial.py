@@ -107,6 +107,14 @@ class Trial(tune.Trainable):
         self._thread.join(SECONDS_TO_SAVE)
 
     def _train(self, resolved: Resolved, checkpoint: Path | None) -> None:
+        """Train, and say what came of it whatever it is: Tune waits for a word."""
+        try:
+            outcome: Outcome | BaseException = self._drive(resolved, checkpoint)
+        except BaseException as error:
+            outcome = error
+        self._reports.queue.put(outcome)
+
+    def _drive(self, resolved: Resolved, checkpoint: Path | None) -> Outcome:
         config = resolved.config
         tracker = Tracker(self._run, config)
         status = "FAILED"
@@ -118,14 +126,11 @@ class Trial(tune.Trainable):
             drive = Drive(engine, self._run, config, tracker, self._reports, self._interruption, lambda text: None)
             outcome = drive.run()
             status = "KILLED" if outcome.reason == "interrupted" else "FINISHED"
-        except BaseException as error:
-            self._reports.queue.put(error)
+            return outcome
         finally:
             if engine is not None:
                 engine.close()
             tracker.close(status)
-        if status != "FAILED":
-            self._reports.queue.put(outcome)
 
 
 def run_name(trial_id: str) -> str:

@@ -110,12 +110,73 @@ def test_a_wrong_token_a_missing_one_and_an_unknown_job_get_one_sentence(head, p
         (["submit", "CartPole-v1", "--set", "train_rato=3", "--run-dir", "/a"], "did you mean train_ratio?"),
         (["submit", "CartPole-v1", "--run-dir", "/a", "--env", "NOT_SET_HERE"], "--env NOT_SET_HERE: it is not set"),
         (["submit", "CartPole-v1", "--run-dir", "/a", "--address", "head:6379"], "such as http://HEAD:8265"),
+        (["submit", "--run-dir", "/a"], "ENV must be given"),
+        (["submit", "CartPole-v1", "--run-dir", "/a", "--prefill", "data"], "--prefill must be an absolute path"),
+        (["submit", "CartPole-v1", "--run-dir", "/a", "--reset", "actor"], "--reset goes with --from"),
         (["jobs", "--address", "head"], "such as http://HEAD:8265, not 'head'"),
     ],
 )  # fmt: skip
 def test_a_mistake_gets_one_sentence_and_exit_code_2(oneiros, words, sentence):
     code, out, err = oneiros(*words)
     assert code == 2 and out == "" and sentence in err and err.count("\n") == 1
+
+
+class SentJobs:
+    """Keeps what would be sent."""
+
+    sent = None
+
+    def __init__(self, address):
+        self.address = address or "http://here:8265"
+
+    def submit(self, submission):
+        SentJobs.sent = submission
+        return "made"
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    monkeypatch.setattr("oneiros.platform.jobs.client.Jobs", SentJobs)
+    return lambda: SentJobs.sent
+
+
+def test_what_a_training_begins_with_is_named_to_the_cluster(oneiros, sent):
+    begins = ["--prefill", "/shared/data", "--from", "/shared/runs/old", "--reset", "actor,critic"]
+    code, out, err = oneiros("submit", "CartPole-v1", "--run-dir", "/shared/a", *begins, "--seed", 3)
+    assert code == 0 and out == "Job made\n"
+    assert "/shared/data is not on this machine: it is checked on the cluster." in err
+    assert sent().words == ("train", "CartPole-v1", "--seed", "3", "--run-dir", "/shared/a", *begins)
+    assert sent().metadata == {"oneiros.run_dir": "/shared/a", "oneiros.env": "CartPole-v1"}
+
+    code, _, _ = oneiros("submit", "--run-dir", "/shared/a", "--offline", "minari:D4RL/door/human-v2")
+    assert code == 0 and sent().words == ("train", "--run-dir", "/shared/a", "--offline", "minari:D4RL/door/human-v2")
+
+
+def test_what_is_on_this_machine_is_checked_here(oneiros, sent, tmp_path):
+    (tmp_path / "data").mkdir()
+    words = ["--run-dir", "/shared/a", "--offline", tmp_path / "data"]
+    code, _, err = oneiros("submit", *words)
+    assert code == 2 and "is no data set" in err
+    code, _, err = oneiros("submit", "CartPole-v1", "--run-dir", "/shared/a", "--from", tmp_path / "data")
+    assert code == 2 and "is not a checkpoint" in err
+
+
+def test_a_sweep_is_sent_with_its_space(oneiros, sent, tmp_path):
+    (tmp_path / "space.yaml").write_text("seed: {grid: [0, 1]}\n")
+    (tmp_path / "tiny.yaml").write_text("env: CartPole-v1\n")
+    words = ["sweep", tmp_path / "tiny.yaml", "--space", tmp_path / "space.yaml", "--samples", 2, "--asha", "--cpus", 2]
+    code, out, _ = oneiros(*words, "--sweep-dir", "/shared/sweep", "--address", "http://head:8265", "--job-id", "x")
+    assert code == 0 and out == "Job made\n"
+    said = " ".join(sent().words)
+    assert said.startswith("sweep tiny.yaml --space space.yaml --sweep-dir /shared/sweep --samples 2")
+    assert "--asha" in said and "--cpus 2.0" in said and sent().job_id == "x" and sent().num_cpus == 0
+    assert [file.name for file in sent().files] == ["tiny.yaml", "space.yaml"]
+    for more, sentence in [
+        (["--address", "http://head:8265"], "give --sweep-dir an absolute path"),
+        (["--follow"], "--follow go with --address"),
+    ]:
+        code, _, err = oneiros(*words, *more)
+        assert code == 2 and sentence in err
 
 
 def test_a_cluster_that_is_not_there_is_named(oneiros):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from oneiros.platform.config import ConfigError
@@ -74,6 +75,22 @@ def test_trials_are_compared_ended_early_and_nested_under_one_run(process, plugi
     assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
     states = sorted(run.info.status for run in runs.values())
     assert states == ["FAILED", "FINISHED", "KILLED"]
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_a_sweep_runs_as_a_job(head, cluster, plugin, tmp_path):
+    (tmp_path / "tiny.yaml").write_text(CONFIG)
+    (tmp_path / "space.yaml").write_text("env_options.prize: {grid: [1, 9]}\n")
+    words = ["--space", tmp_path / "space.yaml", "--sweep-dir", tmp_path / "sweep", "--plugin", plugin]
+    more = ["--set", "env_steps=300", "--set", "tracking.mlflow=false", "--cpus", 0.5, "--follow"]
+    ran = cluster("sweep", tmp_path / "tiny.yaml", *words, *more, "--address", head.address, "--job-id", "sweep")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "2 trials in" in ran.stdout and f"Best: {tmp_path / 'sweep'}" in ran.stdout
+    assert "Job sweep: succeeded" in ran.stderr
+    trials = json.loads((tmp_path / "sweep/sweep.json").read_text())
+    assert sorted(trial["values"]["env_options.prize"] for trial in trials) == [1, 9]
+    assert all(RunDirectory.open(Path(trial["run_dir"])).find_checkpoint().is_dir() for trial in trials)
 
 
 @pytest.mark.parametrize(
