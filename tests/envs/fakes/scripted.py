@@ -62,6 +62,10 @@ class Scripted(gymnasium.Env[Any, Any]):
             time.sleep(60)
         if self.fault == "died":
             os._exit(3)
+        if self.fault == "leak":
+            # What it is allowed is a fraction of this; where nobody stops it, it only raises.
+            self.leaked = [bytearray(os.urandom(1)) * 2**20 for _ in range(1024)]
+            raise RuntimeError("a gigabyte was to be had")
         wrong = {
             "nan": (np.full(4, np.nan, np.float32), reward),
             "nan reward": (observation, float("inf")),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,51 @@ def test_a_fault_in_a_process_cuts_one_episode(fault: str) -> None:
         # A replaced process begins to count its episodes anew.
         assert rows["obs"][slot, 6, 1] == (0 if fault in {"died", "hang"} else 2)
         assert (before[slot] != after[slot]) == (fault in {"died", "hang"})
+
+
+@contextlib.contextmanager
+def limited(pids: list[int], megabytes: int) -> Iterator[None]:
+    """Give processes so little memory that the kernel kills the one that wants more."""
+    root = Path("/sys/fs/cgroup")
+    unified = (root / "cgroup.controllers").exists()
+    group = (root if unified else root / "memory") / f"oneiros-test-{os.getpid()}"
+    try:
+        if unified and "memory" not in (root / "cgroup.subtree_control").read_text():
+            pytest.skip("this machine's control groups do not limit memory")
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    try:
+        (group / ("memory.max" if unified else "memory.limit_in_bytes")).write_text(str(megabytes * 2**20))
+        for name, value in (("memory.swap.max", "0"), ("memory.swappiness", "0")):
+            if (group / name).exists():
+                (group / name).write_text(value)
+        for pid in pids:
+            (group / "cgroup.procs").write_text(str(pid))
+        yield
+    finally:
+        for _ in range(100):
+            # A process that was killed a moment ago may still be counted.
+            with contextlib.suppress(OSError):
+                group.rmdir()
+                break
+            time.sleep(0.05)
+
+
+def test_an_environment_that_leaks_until_it_is_killed_costs_an_episode() -> None:
+    env = SubprocessVector(partial(Scripted, fault="leak"), 1)
+    (before,) = env.pids
+    rollout = Rollout(env, CountingPolicy(DISCRETE))
+    try:
+        with limited([before], megabytes=64):
+            rows = rollout.collect(7).rows
+        (after,) = env.pids
+    finally:
+        rollout.close()
+    # Killed by the kernel, not raised by itself; another process goes on.
+    assert {name: count for name, count in rollout.metrics().items() if "faults" in name} == {"faults/died": 1}
+    assert before != after
+    assert list(rows["is_last"][0]) == [False, False, False, True, False, True, False]
 
 
 def test_closing_does_not_wait_for_a_process_that_hangs() -> None:
