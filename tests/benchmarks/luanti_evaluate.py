@@ -3,10 +3,10 @@
     python tests/benchmarks/luanti_evaluate.py play runs/log-0 --to log-0.jsonl
     python tests/benchmarks/luanti_evaluate.py join luanti-log runs/log-0:log-0.jsonl runs/log-1:log-1.jsonl
 
-``play`` plays one episode in each of the first held-out worlds, those that ``luanti_random.py`` plays in, with a run's
-last checkpoint, and appends a line for each; it goes on where it was stopped. Actions are sampled, as in training.
-``join`` writes ``tests/benchmarks/results/<name>.json``: for each run its command, configuration, success of each
-milestone against env steps, wall time, machine, commit, and what was reached in the held-out worlds.
+``play`` plays one episode in each of fifty held-out worlds, by default those that ``luanti_random.py`` plays in, with a
+run's last checkpoint, and appends a line for each; it goes on where it was stopped. Actions are sampled, as in
+training. ``join`` writes ``tests/benchmarks/results/<name>.json``: for each run its command, configuration, success of
+each milestone against env steps, wall time, commit, and what was reached in the held-out worlds.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def episode(env: Any, codec: ObservationCodec, policy: Policy, world: int) -> di
             return {"world": world, "return": total, "length": length, "reached": reached, "fault": "fault" in info}
 
 
-def play(path: Path, worlds: int, to: Path) -> None:
+def play(path: Path, first: int, worlds: int, to: Path) -> None:
     """Play in the worlds that are not in the file yet."""
     run = RunDirectory.open(path)
     config = run.config()
@@ -60,7 +60,7 @@ def play(path: Path, worlds: int, to: Path) -> None:
     codec = ObservationCodec(env.observation_space)
     try:
         with torch.inference_mode(), to.open("a") as file:
-            for world in HELD_OUT[:worlds]:
+            for world in HELD_OUT[first : first + worlds]:
                 if world not in known:
                     line = {**episode(env, codec, policy, world), "env_steps": manifest.env_steps}
                     print(json.dumps(line), file=file, flush=True)
@@ -129,6 +129,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     playing = commands.add_parser("play")
     playing.add_argument("run", type=Path)
+    playing.add_argument("--first", type=int, default=0, help="which of the held-out worlds to begin with")
     playing.add_argument("--worlds", type=int, default=50)
     playing.add_argument("--to", type=Path, required=True)
     joining = commands.add_parser("join")
@@ -138,7 +139,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.command == "play":
         started = time.monotonic()
-        play(arguments.run, arguments.worlds, arguments.to)
+        play(arguments.run, arguments.first, arguments.worlds, arguments.to)
         print(f"{time.monotonic() - started:.0f} s")
         return
     found = [one(pair) for pair in arguments.runs]
