@@ -101,7 +101,7 @@ class Soak:
         """'oneiros', with what it prints in a file."""
         environment = {
             **os.environ,
-            "PYTHONPATH": str(HERE),
+            "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self.port}",
             "OMP_NUM_THREADS": "1",
         }
