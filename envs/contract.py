@@ -101,6 +101,28 @@ class HandlesOptions(Protocol):
 
 
 @runtime_checkable
+class KnowsBounds(Protocol):
+    """A suite whose environments can tell more than training is told: what perfect inference would know."""
+
+    examination: Mapping[str, Any]
+    """Options under which ``make`` has them do so, for a policy's beliefs to be measured by."""
+
+
+@runtime_checkable
+class StepsTogether(Protocol):
+    """A suite whose environments step together in one call, in this process."""
+
+    def make_vector(
+        self, task: str, num_envs: int, seeds: Sequence[int] | None, **options: Any
+    ) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+        """Build ``num_envs`` copies with next-step autoreset, and these seeds for the first reset that is given none.
+
+        ``reset`` takes ``options["reset_mask"]``, ``(N,)`` bool; infos are ``infos["each"]``, one an environment.
+        ``options`` are all that the user gave. Raises as ``make`` does.
+        """
+
+
+@runtime_checkable
 class ResolvesTasks(Protocol):
     """A suite whose task names may mean something in this process only, such as what a script registered."""
 

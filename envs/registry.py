@@ -21,6 +21,7 @@ from oneiros.envs.contract import (
     HandlesOptions,
     InvalidOption,
     ResolvesTasks,
+    StepsTogether,
     Suite,
     SuiteStatus,
     UnknownEnvironment,
@@ -70,6 +71,7 @@ def make_vector(
     """Build ``num_envs`` copies that step together, with next-step autoreset and surviving faults.
 
     ``sync`` steps them one after another in this process: right for anything faster than about a millisecond a step.
+    Those of a suite that ``StepsTogether`` then step in one call; faults in them are not told apart.
     ``async`` gives each a process of its own, where one that takes longer than ``step_timeout`` seconds over a step,
     or ``reset_timeout`` over a reset, is ended and replaced. The copies' seeds are derived from ``seed``.
     """
@@ -82,6 +84,10 @@ def make_vector(
     factory: Callable[[], AnyEnv] = partial(build, suite, task, env_id, options)
     seeds = None if seed is None else env_seeds(seed, num_envs)
     if vectorization == "sync":
+        if isinstance(suite, StepsTogether):
+            suite.requirement.check(f"the suite {suite.name!r}")
+            with _naming(env_id, suite):
+                return suite.make_vector(task, num_envs, seeds, **options)
         return SyncVector(factory, num_envs, name=env_id, seeds=seeds)
     if vectorization == "async":
         return SubprocessVector(

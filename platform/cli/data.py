@@ -48,7 +48,7 @@ def export(
 @app.command("import")
 def import_(
     source: Annotated[
-        str, typer.Argument(metavar="DATA", help="A folder of .npz episodes or of Minari's, or minari:ID.")
+        str, typer.Argument(metavar="DATA", help="A folder of .npz episodes, of Minari's or of MineRL's, or minari:ID.")
     ],
     to: To,
     format_: Format = "npz",
@@ -61,7 +61,7 @@ def import_(
     """Check somebody's episodes and write them as a data set that says its spaces.
 
     An .npz episode of T steps holds observation (T + 1, ...), action (T, ...), reward (T,) and terminated ();
-    entries of nested spaces are observation/KEY and action/KEY.
+    entries of nested spaces are observation/KEY and action/KEY. MineRL's recordings become episodes of minerl/diamond.
     """
     from oneiros.envs import registry
     from oneiros.platform.cli.output import claim_json

@@ -1,4 +1,4 @@
-"""A data set by its name: a folder of npz episodes, one in Minari's format, or an id of Minari's."""
+"""A data set by its name: a folder of npz episodes, of Minari's or of MineRL's, or an id of Minari's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 from gymnasium import spaces
 from oneiros.platform.data.episode import DataError, Episode
 from oneiros.platform.data.minari_folder import is_minari, open_minari, read_minari, spaces_and_env
+from oneiros.platform.data.minerl_folder import ENV as MINERL_ENV
+from oneiros.platform.data.minerl_folder import is_minerl, minerl_spaces, read_minerl
 from oneiros.platform.data.npz_folder import INDEX, Spaces, read_folder, read_index
 
 
@@ -19,7 +21,7 @@ class DataSet:
 
     place: str
     kind: str
-    """``npz`` or ``minari``."""
+    """``npz``, ``minari`` or ``minerl``."""
     observation_space: spaces.Space[Any]
     action_space: spaces.Space[Any]
     env: str | None
@@ -39,10 +41,13 @@ def open_data(place: str | Path, spaces_: Spaces | None = None) -> DataSet:
         (observation, action), env = spaces_and_env(data)
         return DataSet(place, "minari", observation, action, env, lambda: read_minari(data))
     folder = Path(place)
+    if is_minerl(folder):
+        return DataSet(place, "minerl", *minerl_spaces(), MINERL_ENV, lambda: read_minerl(folder))
     if not folder.is_dir() or not any(folder.glob("*.npz")):
         reason = "it holds no episodes" if folder.is_dir() else "there is no such folder"
         raise DataError(
-            f"{place} is no data set: {reason} (a folder of .npz episodes, one in Minari's format, or minari:ID)"
+            f"{place} is no data set: {reason} "
+            "(a folder of .npz episodes, one in Minari's format, one of MineRL's recordings, or minari:ID)"
         )
     env = None
     if (folder / INDEX).is_file():
