@@ -6,7 +6,7 @@ Actions travel through the model as flat vectors ``(N, A)``: one-hots of discret
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +105,15 @@ class Actor(nn.Module):
         """Return the parameters ``(N, P)`` of all distributions, float32."""
         out: Tensor = self.mlp(feat)
         return out.float()
+
+    def remember(self, feat: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """``forward``, and what ``recall`` takes to give its result gradients."""
+        out, outputs = self.mlp.remember(feat)
+        return out.float(), outputs
+
+    def recall(self, feat: Tensor, outputs: Sequence[Tensor]) -> Tensor:
+        """``forward`` of the ``feat`` that gave ``outputs``, at the price of the gradients alone."""
+        return self.mlp.recall(feat, outputs).float()
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Noise:
         """Draw noise for actions of leading ``shape``."""

@@ -6,7 +6,7 @@ width of a feature, ``A`` the flat action width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -42,6 +42,8 @@ class Dream(NamedTuple):
     slow_value: Tensor
     mask: Tensor | None
     """Legal actions ``(H * M, n)``."""
+    outputs: list[Tensor]
+    """What ``Actor.recall`` takes for all steps, each ``(H * M, ...)``."""
     returns: Tensor | None
     """Lambda-returns ``(H, M)`` with the gradient to the actor, where it learns through the dynamics."""
 
@@ -97,12 +99,12 @@ class DreamerV3(LearningAgent):
         self.layout = ActionLayout(action_space)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.model = WorldModel(config, obs_space, self.layout)
+            self.model = WorldModel(config, obs_space, self.layout, heads=role == "learner")
             units, feat = config.width("units"), self.model.features
             self.actor = Actor(feat, self.layout, config.actor_layers, units, config.actor_unimix)
-            self.critic = MLP(feat, config.critic_layers, units, config.bins, scale=0.0)
-            self.slow_critic = MLP(feat, config.critic_layers, units, config.bins, scale=0.0)
-        self.slow_critic.load_state_dict(self.critic.state_dict())
+            if role == "learner":
+                self.critic = MLP(feat, config.critic_layers, units, config.bins, scale=0.0)
+                self.slow_critic = MLP(feat, config.critic_layers, units, config.bins, scale=0.0)
         self.act_generator = torch.Generator(self.device).manual_seed(seed + 1)
         rssm = self.model.rssm
         self.latent_fields = {
@@ -111,12 +113,15 @@ class DreamerV3(LearningAgent):
         }
         # Acting's weights come first, so that they are one slice of the buffer.
         policy: list[nn.Module] = [self.model.encoder, rssm, self.actor]
-        for module in (self.model, self.actor, self.critic, self.slow_critic):
-            module.to(self.device)
+        self.model.to(self.device)
+        self.actor.to(self.device)
         if role == "policy":
             self.weights = Weights(policy, torch.float32, trained=False)
             self.policy_size = self.weights.flat.numel()
             return
+        self.slow_critic.load_state_dict(self.critic.state_dict())
+        self.critic.to(self.device)
+        self.slow_critic.to(self.device)
         self.dtype = choose_precision(config.precision, self.device)
         # Small recurrent steps gain nothing from bfloat16 on a CPU: the products are too small to pay for the casts.
         small = self.device.type == "cpu" and rssm.deter <= 1024
@@ -137,8 +142,8 @@ class DreamerV3(LearningAgent):
         self._backward: Callable[[Tensors], tuple[Tensors, Tensors]] = self.backward
         self._step: Callable[[Tensors], Tensors] = self.step
         if self.device.type == "cuda" and config.cuda_graph:
-            self._backward = Captured(self.backward, [self.generator])
-            self._step = Captured(self.step, [])
+            self._backward = Captured(self.backward, [self.generator], self.device)
+            self._step = Captured(self.step, [], self.device)
 
     @classmethod
     def check_spaces(cls, obs_space: SpaceDict, action_space: SpaceDict) -> None:
@@ -267,10 +272,14 @@ class DreamerV3(LearningAgent):
         gathered = returns if self.all_gather is None else self.all_gather(returns)
         scale = self.return_scale.update(gathered)
         advantage = ((returns - value[:-1]) / scale).flatten()
-        flat, acted = imagined[:-1].flatten(0, 1), dream.action.flatten(0, 1)
-        losses["policy"], entropy = self.actor_loss(flat, acted, advantage, weight, dream.mask)
-        if dream.returns is not None:
-            losses["policy"] = -weight * (dream.returns.flatten() / scale + c.entropy * entropy)
+        flat = imagined[:-1].flatten(0, 1)
+        if dream.returns is None:
+            log_prob, entropy = self.acted(flat, dream.outputs, dream.action.flatten(0, 1), dream.mask)
+            gain = advantage * log_prob
+        else:
+            entropy = self.actor.entropy(self.actor.recall(flat, dream.outputs), dream.mask)
+            gain = dream.returns.flatten() / scale
+        losses["policy"] = self.actor_loss(gain, entropy, weight)
         losses["value"] = self.critic_loss(value_logits, returns.flatten(), dream.slow_value[:-1].flatten(), weight)
 
         # Replay critic: fixed discount and recorded ends, bootstrapped from the first imagined return
@@ -315,39 +324,45 @@ class DreamerV3(LearningAgent):
         """Imagine from ``(M, F)``; the actor alone gets gradients, and only if it learns through the dynamics."""
         if self.config.actor_gradient == "reinforce":
             with torch.no_grad():
-                imagined, actions = self.imagine(feat)
-                return Dream(imagined, actions, *self.imagined_heads(imagined), None)
+                imagined, actions, outputs = self.imagine(feat)
+                return Dream(imagined, actions, *self.imagined_heads(imagined), outputs, None)
         with frozen([self.model, self.critic]):
-            imagined, actions = self.imagine(feat)
+            imagined, actions, outputs = self.imagine(feat)
             reward, cont, slow_value, mask = self.imagined_heads(imagined)
             smooth = (twohot_smooth_mean(head(imagined.flatten(0, 1))) for head in (self.model.reward, self.critic))
             gain, value = (x.view(reward.shape) for x in smooth)
             returns = lambda_return(gain, torch.zeros_like(cont), 1 - cont, value, 1.0, self.config.lam)
         mask = None if mask is None else mask.detach()
         feats, actions, slow_value = imagined.detach(), actions.detach(), slow_value.detach()
-        return Dream(feats, actions, reward.detach(), cont.detach(), slow_value, mask, returns)
+        outputs = [output.detach() for output in outputs]
+        return Dream(feats, actions, reward.detach(), cont.detach(), slow_value, mask, outputs, returns)
 
-    def imagine(self, feat: Tensor) -> tuple[Tensor, Tensor]:
-        """Roll the policy forward from ``(M, F)``: features ``(H + 1, M, F)`` and actions ``(H, M, A)``."""
+    def imagine(self, feat: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Roll the policy forward from ``(M, F)``: features ``(H + 1, M, F)`` and actions ``(H, M, A)``.
+
+        Last come the outputs of the actor's layers, ``(H * M, ...)``, for ``Actor.recall``.
+        """
         H, M = self.config.imagination_length, feat.shape[0]
         uniform = self._rand(H, M, self.model.rssm.groups)
         noise = self.actor.noise((H, M), self.generator)
-        feats, actions = [feat], []
+        feats, actions, outputs = [feat], [], []
         for h in range(H):
-            feat, action = self.imagine_step(feat, uniform[h], noise.uniform[h], noise.normal[h])
+            feat, action, output = self.imagine_step(feat, uniform[h], noise.uniform[h], noise.normal[h])
             feats.append(feat)
             actions.append(action)
-        return torch.stack(feats), torch.stack(actions)
+            outputs.append(output)
+        return torch.stack(feats), torch.stack(actions), [torch.cat(steps) for steps in zip(*outputs, strict=True)]
 
     def imagine_step(
         self, feat: Tensor, uniform: Tensor, act_uniform: Tensor, act_normal: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Act and predict: ``(M, F)`` to the next ``(M, F)`` and the action ``(M, A)``."""
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Act and predict: ``(M, F)`` to the next ``(M, F)``, the action ``(M, A)``, and what ``recall`` takes."""
         mask = self.model.predict_mask(feat)
-        action = self.actor.sample(self.actor(feat), Noise(act_uniform, act_normal), mask)
+        params, outputs = self.actor.remember(feat)
+        action = self.actor.sample(params, Noise(act_uniform, act_normal), mask)
         deter, stoch = feat.split([self.model.rssm.deter, self.model.rssm.stoch], -1)
         deter, stoch = self.model.rssm.imagine_step(deter.contiguous(), stoch, action, uniform)
-        return torch.cat([deter, stoch], -1), action
+        return torch.cat([deter, stoch], -1), action, outputs
 
     def imagined_heads(self, imagined: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Reward, continuation and slow value, each ``(H + 1, M)``, and masks ``(H * M, n)``, of ``(H + 1, M, F)``."""
@@ -366,14 +381,19 @@ class DreamerV3(LearningAgent):
         """The critic's value ``(M,)`` of ``(M, F)``."""
         return twohot_mean(self.critic(feat), self.model.bins)
 
-    def actor_loss(
-        self, feat: Tensor, action: Tensor, advantage: Tensor, weight: Tensor, mask: Tensor | None
+    def acted(
+        self, feat: Tensor, outputs: Sequence[Tensor], action: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """REINFORCE with entropy, ``(M,)`` (DreamerV3 eq. 6), and the entropy ``(M,)`` in nats, with its gradient."""
-        params = self.actor(feat)
-        log_prob = self.actor.log_prob(params, action, mask)
-        entropy = self.actor.entropy(params, mask)
-        return -weight * (advantage * log_prob + self.config.entropy * entropy), entropy
+        """Log probability ``(M,)`` of what the actor did in imagination, and its entropy ``(M,)``, with gradients."""
+        params = self.actor.recall(feat, outputs)
+        return self.actor.log_prob(params, action, mask), self.actor.entropy(params, mask)
+
+    def actor_loss(self, gain: Tensor, entropy: Tensor, weight: Tensor) -> Tensor:
+        """What lowers it raises ``gain``, in REINFORCE advantage times log probability, and entropy (DreamerV3 eq. 6).
+
+        All are ``(M,)``; the entropy is in nats.
+        """
+        return -weight * (gain + self.config.entropy * entropy)
 
     def critic_loss(self, logits: Tensor, returns: Tensor, slow: Tensor, weight: Tensor) -> Tensor:
         """Two-hot cross-entropy ``(M,)`` with the returns and, as a regulariser, with the slow critic's value."""
@@ -392,11 +412,11 @@ class DreamerV3(LearningAgent):
             return torch.compile(fn, dynamic=False, fullgraph=True)
 
         rssm, model = self.model.rssm, self.model
-        rssm.observe_step = piece(rssm.observe_step)  # type: ignore[method-assign]
+        rssm.tapped_step = piece(rssm.tapped_step)  # type: ignore[method-assign]
         model.losses = piece(model.losses)  # type: ignore[method-assign]
         # Gradients through the dynamics want graphs that the pieces for imagination without any cannot give.
         imagining = ("imagine_step", "imagined_heads") if self.config.actor_gradient == "reinforce" else ()
-        for name in (*imagining, "values", "actor_loss"):
+        for name in (*imagining, "values", "acted"):
             setattr(self, name, piece(getattr(self, name)))
 
     def _scaled(self, losses: Mapping[str, Tensor]) -> list[Tensor]:

@@ -7,6 +7,7 @@ states are flat ``(N, K * S)`` one-hots in class-major order (see ``nn.distribut
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,9 @@ from oneiros.algorithms.nn.distributions import (
     one_hot_sample,
     straight_through,
 )
-from oneiros.algorithms.nn.layers import MLP, Block, BlockLinear, Linear, NormSiLU, tanh
+from oneiros.algorithms.nn.gates import gated
+from oneiros.algorithms.nn.layers import MLP, Block, BlockLinear, Linear, NormSiLU
+from oneiros.algorithms.nn.recurrence import Taps, tapped
 from torch import Tensor, nn
 
 BLOCKS = 8
@@ -65,10 +68,7 @@ class BlockGRU(nn.Module):
         n, d = deter.shape
         inputs = torch.cat([self.from_deter(deter), self.from_stoch(stoch), action], -1)
         x = self.hidden_norm(self.hidden_deter(deter) + self.hidden_inputs(inputs))
-        reset, candidate, update = self.gates(x).float().view(n, self.blocks, 3, d // self.blocks).unbind(2)
-        candidate = tanh(torch.sigmoid(reset) * candidate)
-        old = deter.float().view(n, self.blocks, d // self.blocks)
-        return torch.lerp(old, candidate, torch.sigmoid(update - 1)).view(n, d).to(deter.dtype)
+        return gated(self.gates(x).view(n, self.blocks, 3, d // self.blocks), deter)
 
 
 class RSSM(nn.Module):
@@ -104,6 +104,13 @@ class RSSM(nn.Module):
         self.post_norm = NormSiLU(hidden)
         self.post_logits = Linear(hidden, self.stoch)
         self.prior_net = MLP(deter, prior_layers, hidden, self.stoch)
+
+    @property
+    def recurrent(self) -> list[Linear | BlockLinear]:
+        """The layers that work at every step of ``observe``."""
+        gru = self.gru
+        projections = [gru.from_deter.linear, gru.from_stoch.linear]
+        return [*projections, gru.hidden_deter, gru.hidden_inputs, gru.gates, self.post_deter, self.post_logits]
 
     def initial(self, batch: int, dtype: torch.dtype, device: torch.device) -> Latents:
         """Zeros, ``(N, D)`` and ``(N, K * S)``."""
@@ -150,6 +157,21 @@ class RSSM(nn.Module):
         logits = self.post_logits(self.post_norm(self.post_deter(deter) + tokens))
         return deter, self.sample(logits, uniform), logits
 
+    def tapped_step(
+        self,
+        deter: Tensor,
+        stoch: Tensor,
+        action: Tensor,
+        tokens: Tensor,
+        first: Tensor,
+        uniform: Tensor,
+        taps: Sequence[Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """``observe_step`` with one of ``Taps.steps``; what the ``recurrent`` layers read comes last."""
+        with tapped(self.recurrent, taps) as inputs:
+            deter, stoch, logits = self.observe_step(deter, stoch, action, tokens, first, uniform)
+        return deter, stoch, logits, inputs
+
     def observe(
         self, tokens: Tensor, action: Tensor, is_first: Tensor, state: Latents, uniform: Tensor
     ) -> tuple[Latents, Tensor]:
@@ -174,10 +196,18 @@ class RSSM(nn.Module):
         deter, stoch = state.deter, state.stoch
         deters, stochs, logits = [], [], []
         # unbind, not indexing: the backward of one unbind is one stack, of T indexings T additions of (T, N, .) zeros.
-        for act, tok, reset, noise in zip(
-            embedded.unbind(0), projected.unbind(0), first.unbind(0), uniform.unbind(0), strict=True
-        ):
-            deter, stoch, logit = self.observe_step(deter, stoch, act, tok, reset, noise)
+        steps = zip(embedded.unbind(0), projected.unbind(0), first.unbind(0), uniform.unbind(0), strict=True)
+        taps: Taps | None = None
+        if torch.is_grad_enabled():
+            taps = Taps(self.recurrent, T, N, dtype)
+            # With gradients like the states that follow, or the first step would be compiled once more, for itself.
+            deter, stoch = deter.detach().requires_grad_(), stoch.detach().requires_grad_()
+        for t, (act, tok, reset, noise) in enumerate(steps):
+            if taps is None:
+                deter, stoch, logit = self.observe_step(deter, stoch, act, tok, reset, noise)
+            else:
+                deter, stoch, logit, inputs = self.tapped_step(deter, stoch, act, tok, reset, noise, taps.steps[t])
+                taps.record(inputs)
             deters.append(deter)
             stochs.append(stoch)
             logits.append(logit)

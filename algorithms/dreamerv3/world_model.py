@@ -24,12 +24,13 @@ from torch.nn import functional as F
 class WorldModel(nn.Module):
     """Filters, imagines and predicts (``contract.WorldModel``), and says how wrong it was.
 
-    Flat rows have the leading axis ``N = T * B``, time first. ``F = D + K * S`` is the width of a feature.
+    Flat rows have the leading axis ``N = T * B``, time first. ``F = D + K * S`` is the width of a feature. Without
+    ``heads`` it only filters and imagines.
     """
 
     bins: Tensor
 
-    def __init__(self, config: Hyperparameters, obs_space: SpaceDict, layout: ActionLayout):
+    def __init__(self, config: Hyperparameters, obs_space: SpaceDict, layout: ActionLayout, heads: bool = True):
         super().__init__()
         c, units = config, config.width("units")
         self.config, self.layout = config, layout
@@ -41,14 +42,16 @@ class WorldModel(nn.Module):
         else:
             self.rssm = RSSM(deter, hidden, c.groups, c.width("classes"), tokens, layout.width, unimix=c.unimix)
         self.features = self.rssm.deter + self.rssm.stoch
+        self.mask: MLP | None = None
+        self.register_buffer("bins", twohot_bins(c.bins, torch.device("cpu")), persistent=False)
+        if not heads:
+            return
         decoded = {k: s for k, s in obs_space.items() if k != ACTION_MASK}
         self.decoder = Decoder(decoded, self.rssm.deter, self.rssm.stoch, c.width("depth"), units, c.decoder_layers)
         self.reward = MLP(self.features, c.reward_layers, units, c.bins, scale=0.0)
         self.cont = MLP(self.features, c.continue_layers, units, 1)
-        self.mask: MLP | None = None
         if ACTION_MASK in obs_space:
             self.mask = MLP(self.features, 1, units, int((obs_space[ACTION_MASK].shape or (0,))[0]))
-        self.register_buffer("bins", twohot_bins(c.bins, torch.device("cpu")), persistent=False)
 
     # ---- learning ----------------------------------------------------------------------------------------------------
 

@@ -23,12 +23,13 @@ class Captured:
     Args:
         fn: runs without waiting for the device; all state that it changes is changed in place.
         generators: random generators that ``fn`` draws from.
+        device: where ``fn`` runs, which need not be the current device.
     """
 
-    def __init__(self, fn: Callable[[Tensors], Any], generators: Sequence[torch.Generator]):
-        self.fn, self.generators = fn, tuple(generators)
+    def __init__(self, fn: Callable[[Tensors], Any], generators: Sequence[torch.Generator], device: torch.device):
+        self.fn, self.generators, self.device = fn, tuple(generators), device
         self.calls = 0
-        self.stream = torch.cuda.Stream()
+        self.stream = torch.cuda.Stream(device)
         self.graph: torch.cuda.CUDAGraph | None = None
         self.inputs: Tensors = {}
         self.results: Any = None
@@ -36,7 +37,7 @@ class Captured:
     def __call__(self, inputs: Mapping[str, Tensor]) -> Any:
         """Run ``fn``; raises ``ValueError`` if a shape or dtype differs from the first call's."""
         if not self.inputs:
-            self.inputs = {k: torch.empty_like(v, device="cuda") for k, v in inputs.items()}
+            self.inputs = {k: torch.empty_like(v, device=self.device) for k, v in inputs.items()}
         for key, buffer in self.inputs.items():
             value = inputs[key]
             if value.shape != buffer.shape or value.dtype != buffer.dtype:
@@ -47,10 +48,11 @@ class Captured:
             buffer.copy_(value, non_blocking=True)
         if self.calls < WARM_UP:
             self.calls += 1
-            self.stream.wait_stream(torch.cuda.current_stream())
+            current = torch.cuda.current_stream(self.device)
+            self.stream.wait_stream(current)
             with torch.cuda.stream(self.stream):
                 results = self.fn(self.inputs)
-            torch.cuda.current_stream().wait_stream(self.stream)
+            current.wait_stream(self.stream)
             return results
         if self.graph is None:
             self._record()
@@ -59,7 +61,7 @@ class Captured:
         return self.results
 
     def _record(self) -> None:
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(self.device)
         self.graph = torch.cuda.CUDAGraph()
         for generator in self.generators:
             self.graph.register_generator_state(generator)

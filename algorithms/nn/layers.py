@@ -27,11 +27,6 @@ def truncated_normal_(weight: Tensor, fan_in: int, scale: float) -> None:
         nn.init.trunc_normal_(weight, 0.0, std, -2 * std, 2 * std).mul_(scale)
 
 
-def tanh(x: Tensor) -> Tensor:
-    """The hyperbolic tangent by way of the sigmoid, whose vectorised form on CPUs is five times faster."""
-    return 2 * torch.sigmoid(2 * x) - 1
-
-
 class Layer(nn.Module):
     """A layer with ``weight`` and ``bias`` parameters and, after ``Weights.refresh``, low-precision copies of both."""
 
@@ -43,6 +38,10 @@ class Layer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.low_weight: Tensor | None = None
         self.low_bias: Tensor | None = None
+        self.tap: Tensor | None = None
+        """Inside ``recurrence.tapped``: what to add in place of the bias."""
+        self.read: Tensor | None = None
+        """The input of the tapped call, without its graph."""
 
     def weights(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         """Return weight and bias in ``dtype``: the masters for float32, else this update's copies."""
@@ -50,6 +49,20 @@ class Layer(nn.Module):
             return self.weight, self.bias
         assert self.low_weight is not None, "Weights.refresh() was not called"
         return self.low_weight, self.low_bias
+
+
+class _Recalled(torch.autograd.Function):
+    """A linear layer whose output is known already: only the gradient is left to be formed."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return out.view_as(out)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        x, weight = ctx.saved_tensors
+        return grad @ weight if ctx.needs_input_grad[0] else None, grad.t() @ x, grad.sum(0), None
 
 
 class Linear(Layer):
@@ -63,7 +76,19 @@ class Linear(Layer):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., inputs)`` to ``(..., outputs)``."""
         weight, bias = self.weights(x.dtype)
+        if self.tap is not None:
+            self.read = x.detach()
+            return torch.addmm(self.tap, x, weight.detach().t())
         return F.linear(x, weight, bias)
+
+    def recall(self, x: Tensor, out: Tensor) -> Tensor:
+        """``forward`` of ``(N, inputs)``, which put out ``out`` ``(N, outputs)`` before, now with gradients."""
+        y: Tensor = _Recalled.apply(x, *self.weights(x.dtype), out)  # type: ignore[no-untyped-call]
+        return y
+
+    def tap_shape(self, rows: int) -> tuple[int, ...]:
+        """The shape of a tap for ``rows`` rows: ``(N, outputs)``."""
+        return rows, self.weight.shape[0]
 
 
 class BlockLinear(Layer):
@@ -82,8 +107,18 @@ class BlockLinear(Layer):
         weight, bias = self.weights(x.dtype)
         n, g = x.shape[0], self.blocks
         blocks = x.view(n, g, -1).transpose(0, 1)
-        y = torch.bmm(blocks, weight) if bias is None else torch.baddbmm(bias.view(g, 1, -1), blocks, weight)
+        if self.tap is not None:
+            self.read = x.detach()
+            y = torch.baddbmm(self.tap, blocks, weight.detach())
+        elif bias is None:
+            y = torch.bmm(blocks, weight)
+        else:
+            y = torch.baddbmm(bias.view(g, 1, -1), blocks, weight)
         return y.transpose(0, 1).reshape(n, -1)
+
+    def tap_shape(self, rows: int) -> tuple[int, ...]:
+        """The shape of a tap for ``rows`` rows: ``(blocks, N, outputs of a block)``."""
+        return self.blocks, rows, self.weight.shape[2]
 
 
 class Conv(Layer):
@@ -101,11 +136,21 @@ class Conv(Layer):
         return F.conv2d(x, weight, bias, padding=self.padding)
 
 
+def _reciprocal(x: Tensor, axis: int) -> Tensor:
+    """One over the root mean square, in float32."""
+    square = torch.linalg.vector_norm(x, dim=axis, keepdim=True, dtype=torch.float32).square()
+    return torch.rsqrt(square / x.shape[axis] + NORM_EPS)
+
+
+def _normed(x: Tensor, reciprocal: Tensor) -> Tensor:
+    """Their product in float32, in memory of its own; of two dtypes it would take twice as long as with a cast."""
+    return x * reciprocal if x.dtype == torch.float32 else x.float().mul_(reciprocal)
+
+
 def _norm_silu(x: Tensor, scale: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """The output and the reciprocal root mean square, for ``scale`` shaped to broadcast."""
-    square = torch.linalg.vector_norm(x, dim=axis, keepdim=True, dtype=torch.float32).square()
-    reciprocal = torch.rsqrt(square / x.shape[axis] + NORM_EPS)
-    return F.silu(x * reciprocal * scale).to(x.dtype), reciprocal
+    reciprocal = _reciprocal(x, axis)
+    return F.silu(_normed(x, reciprocal).mul_(scale), inplace=True).to(x.dtype), reciprocal
 
 
 class _NormSiLU(torch.autograd.Function):
@@ -121,12 +166,13 @@ class _NormSiLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         x, scale, reciprocal = ctx.saved_tensors
-        normed = x.float() * reciprocal
+        normed = _normed(x, reciprocal)
         inner = torch.ops.aten.silu_backward(grad.float(), normed * scale)
         others = [i for i in range(x.ndim) if i != ctx.axis % x.ndim]
-        d_scale = (inner * normed).sum(others).view(scale.shape)
-        inner = inner * scale
-        inner = (inner - normed * (inner * normed).mean(ctx.axis, keepdim=True)) * reciprocal
+        product = inner * normed
+        d_scale = product.sum(others).view(scale.shape)
+        mean = product.mul_(scale).mean(ctx.axis, keepdim=True)
+        inner = inner.mul_(scale).addcmul_(normed, mean, value=-1).mul_(reciprocal)
         return inner.to(x.dtype), d_scale, None
 
 
@@ -140,7 +186,9 @@ class NormSiLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``(..., units)`` or ``(N, units, H, W)``; the result keeps the input's dtype."""
         axis, scale = (1, self.scale[:, None, None]) if x.ndim == 4 else (-1, self.scale)
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        if torch.compiler.is_compiling():
+            return F.silu(x * _reciprocal(x, axis) * scale).to(x.dtype)
+        if not torch.is_grad_enabled():
             return _norm_silu(x, scale, axis)[0]
         out: Tensor = _NormSiLU.apply(x, scale, axis)  # type: ignore[no-untyped-call]
         return out
@@ -165,7 +213,9 @@ class MLP(nn.Module):
 
     def __init__(self, inputs: int, layers: int, units: int, outputs: int | None = None, scale: float = 1.0):
         super().__init__()
-        self.blocks = nn.ModuleList([Block(inputs if i == 0 else units, units) for i in range(layers)])
+        self.blocks: list[Block] = nn.ModuleList(  # type: ignore[assignment]
+            [Block(inputs if i == 0 else units, units) for i in range(layers)]
+        )
         self.out = Linear(units if layers else inputs, outputs, scale) if outputs is not None else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -173,6 +223,23 @@ class MLP(nn.Module):
         for block in self.blocks:
             x = block(x)
         return x if self.out is None else self.out(x)
+
+    def remember(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """``forward``, and what each linear layer put out, for ``recall``."""
+        outputs: list[Tensor] = []
+        for block in self.blocks:
+            outputs.append(block.linear(x))
+            x = block.norm(outputs[-1])
+        if self.out is not None:
+            x = self.out(x)
+            outputs.append(x)
+        return x, outputs
+
+    def recall(self, x: Tensor, outputs: Sequence[Tensor]) -> Tensor:
+        """``forward`` of the ``x`` that gave ``outputs``, now with gradients; none of its products is formed again."""
+        for block, output in zip(self.blocks, outputs, strict=False):
+            x = block.norm(block.linear.recall(x, output))
+        return x if self.out is None else self.out.recall(x, outputs[-1])
 
 
 def layers_of(modules: Sequence[nn.Module]) -> list[Layer]:

@@ -237,7 +237,7 @@ class _Launched:
         self._latents = {name: _to_host(value) for name, value in latents.items()}
         self._event = torch.cuda.Event() if self.on_device else None
         if self._event is not None:
-            self._event.record()
+            self._event.record(torch.cuda.current_stream(values.device))
 
     def read(self) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
         if self._event is not None:

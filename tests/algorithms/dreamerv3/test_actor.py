@@ -162,7 +162,8 @@ def test_no_gradient_through_imagination(space: spaces.Space, make_agent: Callab
     feat = torch.randn(4, agent.model.features, requires_grad=True)
     dream = agent.dream(feat)
     assert dream.returns is None
-    assert not any(part is not None and part.requires_grad for part in dream)
+    parts = [dream.feat, dream.action, dream.reward, dream.cont, dream.slow_value, *dream.outputs]
+    assert not any(part.requires_grad for part in parts)
 
 
 def test_the_widest_policy_has_randomness_one() -> None:
@@ -222,7 +223,7 @@ def test_imagination_acts_within_the_predicted_mask(make_agent: Callable[..., Dr
     obs_space = {"obs": spaces.Box(-1, 1, (5,)), "action_mask": spaces.MultiBinary(4)}
     agent = make_agent(obs_space, {"action": spaces.Discrete(4)})
     agent.weights.flat.add_(torch.randn(agent.weights.flat.shape, generator=torch.Generator().manual_seed(6)))
-    feats, actions = agent.imagine(torch.randn(200, agent.model.features))
+    feats, actions, _ = agent.imagine(torch.randn(200, agent.model.features))
     for feat, action in zip(feats[:-1], actions, strict=True):
         mask = agent.model.predict_mask(feat)
         assert mask is not None and (mask.sum(-1) >= 1).all()

@@ -139,10 +139,9 @@ def test_the_policy_gradient_is_reinforce(make_agent: Make, roughen: Roughen) ->
     action = torch.nn.functional.one_hot(torch.arange(8) % 3, 3).float()
     advantage, weight = torch.randn(8, generator=generator), torch.rand(8, generator=generator)
     params = agent.actor(feat).detach().requires_grad_()
-    real = agent.actor.forward
-    agent.actor.forward = lambda _: params  # type: ignore[method-assign]
-    loss, _ = agent.actor_loss(feat, action, advantage, weight, None)
-    agent.actor.forward = real  # type: ignore[method-assign]
+    agent.actor.recall = lambda *_: params  # type: ignore[method-assign]
+    log_prob, entropy = agent.acted(feat, [], action, None)
+    loss = agent.actor_loss(advantage * log_prob, entropy, weight)
     (grad,) = torch.autograd.grad(loss.sum(), params)
     expected = -(weight * advantage)[:, None] * (action - params.detach().softmax(-1))
     torch.testing.assert_close(grad, expected)
@@ -152,9 +151,35 @@ def test_entropy_is_rewarded(make_agent: Make, roughen: Roughen) -> None:
     agent = make_agent(entropy=1.0)
     roughen(agent)
     feat = torch.randn(8, agent.model.features, generator=torch.Generator().manual_seed(0))
-    action, zeros = torch.nn.functional.one_hot(torch.arange(8) % 3, 3).float(), torch.zeros(8)
-    loss, entropy = agent.actor_loss(feat, action, zeros, torch.ones(8), None)
-    torch.testing.assert_close(loss, -entropy)
+    entropy = agent.actor.entropy(agent.actor(feat))
+    torch.testing.assert_close(agent.actor_loss(torch.zeros(8), entropy, torch.ones(8)), -entropy)
+
+
+@pytest.mark.parametrize("action", [spaces.Discrete(3), spaces.Box(-1, 1, (2,))], ids=["discrete", "continuous"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_the_actor_did_is_recalled_with_its_gradients(
+    action: spaces.Space[Any], precision: str, make_agent: Make, roughen: Roughen
+) -> None:
+    """Imagination keeps what the actor's layers put out: the loss need not compute them again, nor differ for it."""
+    agent = make_agent(action={"action": action}, precision=precision, units=32)
+    roughen(agent)
+    agent.weights.refresh()
+    feat = torch.randn(6, agent.model.features, generator=torch.Generator().manual_seed(0)).to(agent.dtype)
+    with torch.no_grad():
+        imagined, actions, outputs = agent.imagine(feat)
+    flat, done = imagined[:-1].flatten(0, 1), actions.flatten(0, 1)
+    assert all(output.shape[0] == flat.shape[0] and not output.requires_grad for output in outputs)
+
+    def gradient(params: Tensor) -> Tensor:
+        agent.weights.grad.zero_()
+        (agent.actor.log_prob(params, done) + 0.1 * agent.actor.entropy(params)).square().mean().backward()
+        return agent.weights.grad.clone()
+
+    recalled, again = agent.actor.recall(flat, outputs), agent.actor(flat)
+    torch.testing.assert_close(recalled, again)
+    own, expected = gradient(recalled), gradient(again)
+    assert expected.norm() > 0
+    assert (own - expected).norm() / expected.norm() < (1e-6 if precision == "float32" else 0.01)
 
 
 def test_the_mask_head_is_taught_by_reconstruction(make_agent: Make, make_rows: MakeRows, roughen: Roughen) -> None:

@@ -63,7 +63,7 @@ def record(agent: DreamerV3, batch: dict[str, Tensor], monkeypatch: pytest.Monke
     rows = agent.prepare(batch)
     total, _, metrics = agent.loss(rows)
     latents, logits = seen["observe"]
-    return Recorded(total, metrics, rows, latents.deter, latents.stoch, logits, *seen["imagine"])
+    return Recorded(total, metrics, rows, latents.deter, latents.stoch, logits, *seen["imagine"][:2])
 
 
 def categorical(agent: DreamerV3, logits: Tensor, unimix: float) -> Independent:

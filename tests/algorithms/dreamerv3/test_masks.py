@@ -67,7 +67,7 @@ def illegal_share(agent: DreamerV3, rng: np.random.Generator, batches: int = 8) 
         before = torch.cat([torch.zeros(ENVS, 1, dtype=torch.int64), batch["action"][:, :-1]], 1)
         obs = {key: batch[key] for key in OBS}
         state, _ = agent.model.observe(obs, {"action": before}, batch["is_first"], agent.model.initial_state(ENVS))
-        _, actions = agent.imagine(torch.cat([state["deter"], state["stoch"]], -1))
+        _, actions, _ = agent.imagine(torch.cat([state["deter"], state["stoch"]], -1))
         for action in actions.argmax(-1).numpy():
             wrong += int((~legal(place)[np.arange(ENVS), action]).sum())
             total += ENVS

@@ -124,6 +124,13 @@ def test_a_policy_from_the_learner_s_weights_acts_as_the_learner(
     assert not all(torch.equal(a, b) for a, b in zip(fresh, expected, strict=True))
 
 
+def test_a_policy_has_no_more_than_acting_needs(make_agent: Make) -> None:
+    policy = make_agent(role="policy")
+    weights = sum(p.numel() for module in (policy.model, policy.actor) for p in module.parameters())
+    assert weights == policy.policy_size == policy.weights.flat.numel()
+    assert not any(hasattr(owner, name) for owner, name in ((policy.model, "decoder"), (policy, "critic")))
+
+
 def test_a_learner_of_bfloat16_broadcasts_its_float32_weights(make_agent: Make, make_rows: MakeRows) -> None:
     learner = make_agent(precision="bfloat16", warmup=0, learning_rate=1e-4)
     learner.update(make_rows(learner))
