@@ -94,6 +94,14 @@ def measure_act(settings: LearnerSettings, envs: int, steps: int) -> dict[str, A
     }
 
 
+def policy_loop(settings: LearnerSettings, envs: int) -> Rollout:
+    """The whole loop of ``envs`` environments that cost nothing, with the model's policy; raises ``ConfigError``."""
+    kind, device = find_kind(settings.obs), checked_device(settings.device)
+    spaces = kind.observation_space, kind.action_space
+    policy = build_agent("dreamerv3", settings.hyperparameters(), *spaces, device=str(device), role="policy")
+    return _rollout(settings.obs, envs, policy, device)
+
+
 def _rollout(obs: str, envs: int, policy: Any, device: torch.device | str) -> Rollout:
     vector = registry.make_vector(NULL_ENV, envs, "sync", 0, kind=obs)
     return Rollout(vector, policy, device=device)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from oneiros.platform.bench.act import measure_act
-from oneiros.platform.bench.learner import LearnerSettings
-from oneiros.platform.bench.storage import measure_replay
-from oneiros.platform.bench.update import measure_update
+import torch
+from oneiros.platform.bench.act import FRAGMENT, policy_loop
+from oneiros.platform.bench.durations import Durations
+from oneiros.platform.bench.learner import Learner, LearnerSettings, checked_device
+from oneiros.platform.bench.machine import OtherLoad, describe
+from oneiros.platform.bench.storage import filled_replay
 from oneiros.platform.config import ConfigError
 from oneiros.platform.config.errors import unknown
+from oneiros.platform.replay.staging import Stager
+
+BATCHES = 20
+"""Batches that a replay stages for one measurement."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +76,25 @@ AXES = {
         ),
         Axis(
             "replay_rows",
-            (10_000, 40_000, 160_000),
+            (10_000, 40_000, 160_000, 640_000),
             "replay",
             "Sampling copies as many bytes whatever the replay holds; finding a window is a search over chunks, "
             "logarithmic in them. Memory, or the page cache over mapped files, bounds the size.",
         ),
     )
 }
+
+
+@dataclass
+class Subject:
+    """What stands at one value of an axis: ``call`` does the thing ``times`` times, ``close`` ends it."""
+
+    value: Any
+    call: Callable[[], object]
+    times: int
+    close: Callable[[], None]
+    figures: dict[str, Any] = field(default_factory=dict)
+    durations: Durations = field(default_factory=Durations)
 
 
 def measure_growth(
@@ -87,20 +107,41 @@ def measure_growth(
 ) -> dict[str, Any]:
     """The cost at each of ``values`` (the axis' own if None), and the exponent of growth between each two.
 
+    All are measured in turns, ``repeats`` rounds of them: what else the machine does slows all alike, and ``relative``,
+    the median over rounds of the cost beside the first value's, is right on a busy machine, too. On a CPU it is the
+    cost in seconds of computing, on a GPU in seconds.
+
     ``settings`` hold what stays. ``directory`` maps the replays of the axis ``replay_rows`` from disk. Raises
     ``ConfigError``.
     """
     if axis not in AXES:
         raise unknown("axis", axis, AXES)
     found = AXES[axis]
-    points = list(_measure(found, settings, found.values if values is None else tuple(values), repeats, directory))
+    device = checked_device(settings.device)
+    subjects: list[Subject] = []
+    try:
+        for value in found.values if values is None else values:
+            subjects.append(_subject(found, settings, value, directory))
+        with OtherLoad() as others:
+            for _ in range(repeats):
+                for subject in subjects:
+                    subject.durations.time(subject.call)
+    finally:
+        for subject in subjects:
+            subject.close()
+    points = [_point(subject, subjects[0], device) for subject in subjects]
     return {
         "axis": axis,
         "figure": found.figure,
         "bound": found.bound,
         "points": points,
         "exponents": exponents(points),
+        "repeats": repeats,
+        "size": None if axis == "size" else settings.size,
         "obs": settings.obs,
+        "overrides": dict(settings.overrides),
+        "other_load": others.share,
+        **describe(device),
     }
 
 
@@ -122,25 +163,54 @@ def exponents(points: Sequence[Mapping[str, Any]]) -> list[float | None]:
     for low, high in pairwise(points):
         numbers = isinstance(low["value"], int | float) and isinstance(high["value"], int | float)
         if numbers and high["value"] != low["value"]:
-            slopes.append(math.log(high["median_s"] / low["median_s"]) / math.log(high["value"] / low["value"]))
+            slopes.append(math.log(high["relative"] / low["relative"]) / math.log(high["value"] / low["value"]))
         else:
             slopes.append(None)
     return slopes
 
 
-def _measure(
-    axis: Axis, settings: LearnerSettings, values: Sequence[Any], repeats: int, directory: Path | None
-) -> Iterator[dict[str, Any]]:
-    for value in values:
-        if axis.name == "envs":
-            # As a runner does: one vector step of all, divided by their number.
-            result = measure_act(settings, value, steps=64 * repeats)
-        elif axis.name == "replay_rows":
-            folder = None if directory is None else directory / f"replay-{value}"
-            result = measure_replay(
-                settings.obs, size=settings.size, rows=value, batches=20 * repeats, directory=folder
-            )
-        else:
-            result = measure_update(replace(settings, **{axis.name: value}), repeats, operations=False)
-        kept = ("median_s", "min_s", "max_s", "cpu_s", "parameters", "insert_rows_per_s", "row_bytes", "other_load")
-        yield {"value": value, **{key: result[key] for key in kept if key in result}}
+def _point(subject: Subject, first: Subject, device: torch.device) -> dict[str, Any]:
+    """What one value came to, each time and beside the first value."""
+    costs = [s.durations.cpu if device.type == "cpu" else s.durations.wall for s in (subject, first)]
+    ratios = [own * first.times / (other * subject.times) for own, other in zip(*costs, strict=True)]
+    summary = {key: value / subject.times for key, value in subject.durations.summary().items()}
+    return {"value": subject.value, "relative": statistics.median(ratios), **summary, **subject.figures}
+
+
+def _subject(axis: Axis, settings: LearnerSettings, value: Any, directory: Path | None) -> Subject:
+    if axis.name == "envs":
+        return _acting(settings, value)
+    if axis.name == "replay_rows":
+        return _replay(settings, value, None if directory is None else directory / f"replay-{value}")
+    learner = Learner(replace(settings, **{axis.name: value}))
+    learner.settle()
+    return Subject(value, learner.update, 1, learner.close, {"parameters": learner.parameters})
+
+
+def _acting(settings: LearnerSettings, envs: int) -> Subject:
+    """As a runner does: steps of all environments at once, the cost divided by their number."""
+    loop = policy_loop(settings, envs)
+    loop.collect(FRAGMENT)
+    return Subject(envs, partial(loop.collect, FRAGMENT), FRAGMENT * envs, loop.close)
+
+
+def _replay(settings: LearnerSettings, rows: int, directory: Path | None) -> Subject:
+    """A replay of so many rows, full."""
+    hyper = settings.hyperparameters()
+    replay, inserting = filled_replay(
+        settings.obs, settings.size, rows, hyper.batch_size, hyper.batch_length, directory=directory
+    )
+    stager = Stager(replay, checked_device(settings.device), threaded=False)
+
+    def sample() -> None:
+        for _ in range(BATCHES):
+            stager.next()
+
+    def close() -> None:
+        stager.close()
+        replay.close()
+
+    sample()
+    inserted = rows / max(sum(inserting.cpu), 1e-9)
+    figures = {"insert_rows_per_cpu_s": inserted, "row_bytes": replay.stats()["row_bytes"]}
+    return Subject(rows, sample, BATCHES, close, figures)

@@ -148,9 +148,9 @@ def comparison_rows(result: Mapping[str, Any]) -> Rows:
 
 
 def growth_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Of ``measure_growth``: value, cost, exponent of growth since the value before."""
+    """Of ``measure_growth``: value, cost, that over the first value's, exponent of growth since the value before."""
     slopes = [None, *result["exponents"]]
     return [
-        (str(point["value"]), spread(point), "" if slope is None else f"{slope:.2f}", load(point["other_load"]))
+        (str(point["value"]), spread(point), f"{point['relative']:.2f}", "" if slope is None else f"{slope:.2f}")
         for point, slope in zip(result["points"], slopes, strict=True)
     ]

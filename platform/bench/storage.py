@@ -58,6 +58,41 @@ def bytes_per_row(kind: Kind, strides: tuple[int, ...]) -> list[dict[str, Any]]:
     return table
 
 
+def filled_replay(
+    obs: str,
+    size: str,
+    rows: int,
+    batch: int,
+    length: int,
+    *,
+    times: int = 1,
+    latent_stride: int = 1,
+    directory: Path | None = None,
+) -> tuple[Replay, Durations]:
+    """A replay of ``rows`` rows into which so many were put ``times`` over, and what its chunks took to insert.
+
+    Raises ``ConfigError``.
+    """
+    kind = find_kind(obs)
+    if rows < 4 * (length + 1) * STREAMS:
+        raise ConfigError(f"rows is {rows}; windows of {length + 1} rows need at least {4 * (length + 1) * STREAMS}.")
+    fields = replay_fields(kind, size)
+    replay = Replay(
+        fields,
+        capacity=rows,
+        length=length,
+        batch=batch,
+        directory=directory,
+        online=False,
+        latent_stride=latent_stride,
+    )
+    chunk = synthetic_chunk(kind, fields, STREAMS, STEPS, np.random.default_rng(0))
+    inserting = Durations()
+    for _ in range(-(-times * rows // (STREAMS * STEPS))):
+        inserting.time(lambda: replay.add(chunk))
+    return replay, inserting
+
+
 def measure_replay(
     obs: str,
     *,
@@ -76,25 +111,11 @@ def measure_replay(
     ``directory`` maps the replay from disk. Inserting goes on until ``rows`` rows were evicted once over. Raises
     ``ConfigError``.
     """
-    kind, target = find_kind(obs), checked_device(device)
-    if rows < 4 * (length + 1) * STREAMS:
-        raise ConfigError(f"rows is {rows}; windows of {length + 1} rows need at least {4 * (length + 1) * STREAMS}.")
-    fields = replay_fields(kind, size)
-    replay = Replay(
-        fields,
-        capacity=rows,
-        length=length,
-        batch=batch,
-        directory=directory,
-        online=False,
-        latent_stride=latent_stride,
-    )
-    generator = np.random.default_rng(0)
-    chunk = synthetic_chunk(kind, fields, STREAMS, STEPS, generator)
+    kind, target, fields = find_kind(obs), checked_device(device), replay_fields(find_kind(obs), size)
     with OtherLoad() as others:
-        inserting = Durations()
-        for _ in range(-(-2 * rows // (STREAMS * STEPS))):
-            inserting.time(lambda: replay.add(chunk))
+        replay, inserting = filled_replay(
+            obs, size, rows, batch, length, times=2, latent_stride=latent_stride, directory=directory
+        )
         stager = Stager(replay, target, threaded=False)
         row_id = stager.next().row_id
         staging = repeat(stager.next, batches)

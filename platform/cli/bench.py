@@ -218,8 +218,9 @@ def growth(
 
     settings = LearnerSettings(size, obs, device, precision, compile, overrides=_overrides(set_))
     result = measure_growth(axis, settings, values=parse_values(axis, values), repeats=repeats, directory=directory)
-    console.print(table([axis, result["figure"], "exponent", "other processes"], report.growth_rows(result)))
+    console.print(table([axis, result["figure"], "relative", "exponent"], report.growth_rows(result)))
     console.print(result["bound"])
+    console.print(f"other processes: {report.load(result['other_load'])}")
     write_json(json, result)
 
 

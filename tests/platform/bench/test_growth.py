@@ -1,9 +1,10 @@
 """``oneiros bench growth``, and the arithmetic of measurements."""
 
 import pytest
-from oneiros.platform.bench import machine, report
+import torch
+from oneiros.platform.bench import growth, machine, report
 from oneiros.platform.bench.durations import Durations, repeat
-from oneiros.platform.bench.growth import AXES, exponents
+from oneiros.platform.bench.growth import AXES, Subject, exponents
 
 
 @pytest.mark.parametrize(
@@ -16,15 +17,26 @@ def test_an_axis(bench, tiny, axis, values):
     assert code == 0
     assert [point["value"] for point in result["points"]] == list(values)
     assert all(point["median_s"] > 0 for point in result["points"])
+    assert result["points"][0]["relative"] == 1 and result["points"][1]["relative"] > 0
     assert len(result["exponents"]) == 1
     assert result["bound"] == AXES[axis].bound
     assert result["bound"][:40] in out
 
 
 def test_exponents():
-    points = [{"value": v, "median_s": s} for v, s in ((1, 1.0), (2, 2.0), (4, 2.0), (8, 8.0))]
+    points = [{"value": v, "relative": s} for v, s in ((1, 1.0), (2, 2.0), (4, 2.0), (8, 8.0))]
     assert exponents(points) == pytest.approx([1.0, 0.0, 2.0])
-    assert exponents([{"value": "1m", "median_s": 1.0}, {"value": "12m", "median_s": 2.0}]) == [None]
+    assert exponents([{"value": "1m", "relative": 1.0}, {"value": "12m", "relative": 2.0}]) == [None]
+
+
+def test_a_machine_that_slows_down_slows_all_values_alike():
+    """Each of its ten costs twice what the first value costs, in every round, whatever the round costs."""
+    first = Subject(1, lambda: None, 1, lambda: None, durations=Durations([9.0, 9.0, 9.0], [1.0, 3.0, 2.0]))
+    second = Subject(2, lambda: None, 10, lambda: None, durations=Durations([9.0, 9.0, 9.0], [20.0, 60.0, 40.0]))
+    point = growth._point(second, first, torch.device("cpu"))
+    assert point["relative"] == pytest.approx(2.0)
+    assert point["cpu_s"] == pytest.approx(4.0) and point["median_s"] == pytest.approx(0.9)
+    assert growth._point(second, first, torch.device("cuda"))["relative"] == pytest.approx(0.1), "there, wall clock"
 
 
 def test_summaries():
