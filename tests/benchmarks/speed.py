@@ -82,12 +82,12 @@ def measure(measurement: Measurement, busy: bool) -> None:
 
 
 def table() -> str:
-    """The results that there are, in Markdown; medians, with the smallest and the largest."""
+    """The results that there are, in Markdown: medians, with the smallest and the largest; growth beside the first."""
     lines = ["| measured | median (smallest to largest) | beside it |", "|---|---|---|"]
     for file in sorted(RESULTS.glob("speed-*.json")):
         figures = json.loads(file.read_text())
         if "points" in figures:
-            steps = ", ".join(f"{p['value']}: {_seconds(p['median_s'])}" for p in figures["points"])
+            steps = ", ".join(f"{p['value']}: {p['relative']:.2f}" for p in figures["points"])
             lines.append(f"| `{figures['command']}` | {steps} | {figures['bound']} |")
         elif "speedup" in figures:
             ours, theirs = (_spread(figures[who]) for who in ("oneiros", "rllib"))
