@@ -150,6 +150,7 @@ class HanabiSuite:
     name = "hanabi"
     description = "Hanabi: everybody sees the others' cards, nobody their own; hints are the only words"
     requirement = Requirement("pip install 'oneiros[hanabi]'", ("pettingzoo", "shimmy", "pyspiel"))
+    examination: Mapping[str, Any] = {"oracle": True}
 
     def tasks(self) -> Sequence[str]:
         """The games; every option of PettingZoo's makes others of them."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import seeding
+from numpy.typing import NDArray
 from oneiros.envs.contract import NOTHING, InvalidOption, UnknownEnvironment
 from oneiros.envs.multiagent.aspects import Aspect, AspectSpec
 from oneiros.envs.multiagent.joint import JointEnv, joint
@@ -25,6 +26,8 @@ class Boxes:
     while she is here. Each step, Sally is paid 1 for naming the box that the marble is in, Anne 1 for naming the box
     that Sally names. So Sally has to remember, and Anne has to know what Sally believes, also where Sally is wrong:
     naming the true box pays Anne less. The target of both is ``marble``.
+
+    The ``oracle`` of Anne is what she sees; Sally's is where the marble she last saw can have got to since.
 
     Over ``length`` 20 steps, with 3 boxes and the chances below: at best Sally gets about 15 and Anne 20.
     """
@@ -46,9 +49,14 @@ class Boxes:
         self.belief_spaces: dict[str, dict[str, spaces.Space[Any]]] = {
             name: {"marble": spaces.Discrete(boxes)} for name in self.possible_agents
         }
+        box = spaces.Box(0, 1, (1, boxes), np.float32)
+        self.oracle_spaces: dict[str, dict[str, spaces.Space[Any]]] = {
+            name: {"marble": box} for name in self.possible_agents
+        }
         self.agents: list[str] = []
         self.rng, _ = seeding.np_random(0)
         self.marble, self.here, self.time = 0, 1, 0
+        self.known = self._certain()
 
     def observation_space(self, agent: str) -> spaces.Dict:
         """The declared aspects of the whole."""
@@ -64,6 +72,7 @@ class Boxes:
             self.rng, _ = seeding.np_random(seed)
         self.agents = list(self.possible_agents)
         self.marble, self.here, self.time = int(self.rng.integers(self.boxes)), 1, 0
+        self.known = self._certain()
         return self._observe(), {name: {} for name in self.agents}
 
     def step(self, actions: Mapping[str, Any]) -> Step:
@@ -76,6 +85,9 @@ class Boxes:
             self.here = 1 - self.here
         if self.rng.random() < self.MOVES:
             self.marble = int((self.marble + self.rng.integers(1, self.boxes)) % self.boxes)
+        # From any other box it comes here with the same chance.
+        moved = (1 - self.known) * self.MOVES / (self.boxes - 1)
+        self.known = self._certain() if self.here else (1 - self.MOVES) * self.known + moved
         self.time += 1
         over = self.time == self.length
         flags = dict.fromkeys(self.possible_agents, over)
@@ -88,15 +100,23 @@ class Boxes:
         """Where the marble is."""
         return {"marble": self.marble}
 
+    def oracles(self, agent: str) -> Mapping[str, NDArray[np.float32]]:
+        """What can be known of where the marble is."""
+        known = self._certain() if agent == "anne" else self.known
+        return {"marble": known[None].astype(np.float32)}
+
     def get_state(self) -> Mapping[str, Any]:
         """Everything that later steps depend on."""
         state = {"marble": self.marble, "here": self.here, "time": self.time, "agents": list(self.agents)}
+        state["known"] = self.known.copy()
         return {**state, "rng": dict(self.rng.bit_generator.state)}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue from what ``get_state`` returned."""
         self.marble, self.here, self.time = int(state["marble"]), int(state["here"]), int(state["time"])
         self.agents = list(state["agents"])
+        # States of before there was an oracle lack what Sally could know.
+        self.known = np.array(state.get("known", self._certain()), np.float64)
         self.rng.bit_generator.state = dict(state["rng"])
 
     def render(self) -> None:
@@ -104,6 +124,10 @@ class Boxes:
 
     def close(self) -> None:
         """There is nothing to close."""
+
+    def _certain(self) -> NDArray[np.float64]:
+        certain: NDArray[np.float64] = np.eye(self.boxes)[self.marble]
+        return certain
 
     def _observe(self) -> dict[str, Any]:
         seen = self.marble if self.here else self.boxes

@@ -18,12 +18,23 @@ def evaluate(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the environments; else the run's own.")] = None,
     explore: Annotated[bool, typer.Option("--explore", help="Sample actions, as in training.")] = False,
     video: Annotated[Path | None, typer.Option(metavar="FILE", help="Film the first episode: .mp4 or .gif.")] = None,
+    bits: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="Where agents send messages: budgets of bits to play under as well, such as 0,6,24; '' for none.",
+        ),
+    ] = "auto",
     json: o.Json = None,
 ) -> None:
     """Play whole episodes with a run's policy and its best actions.
 
-    Needs neither Ray nor the run's replay.
+    Needs neither Ray nor the run's replay. Of several agents, it also reports what they believed, in pictures
+    too, which the run's MLflow run is given.
     """
+    from functools import partial
+
+    from oneiros.platform.cli.beliefs import budgets, record, spend
     from oneiros.platform.cli.output import console, notes, write_json
     from oneiros.platform.cli.training import describe
     from oneiros.platform.rollout import evaluate as play
@@ -31,12 +42,14 @@ def evaluate(
     from oneiros.platform.training.policy_file import load_policy
 
     run = RunDirectory.open(path)
+    wanted = budgets(bits)
     config = run.config()
     _check_video(video)
     where = run.find_checkpoint(checkpoint)
     policy, manifest = load_policy(where, seed=config.evaluation.seed if seed is None else seed)
     notes.print(f"Checkpoint {where} ({manifest.env_steps:,} env steps)")
-    result = play(
+    again = partial(
+        play,
         config.env,
         policy,
         episodes,
@@ -45,12 +58,15 @@ def evaluate(
         num_envs=config.num_envs_per_runner,
         vectorization=config.vectorization,
         env_options=config.env_options,
-        record=video is not None,
     )
+    result = again(record=video is not None)
     figures: dict[str, Any] = {**result.summary(), "env_steps": manifest.env_steps, "checkpoint": str(where)}
     if video is not None and result.frames is not None:
         write_video(video, result.frames)
         notes.print(f"Video {video}")
+    if result.tables or any(name.startswith("intent/") for name in result.extras):
+        pictures, numbers = record(run, result, spend(policy, result, wanted, again), manifest.env_steps)
+        figures |= {"pictures": [str(picture) for picture in pictures], "mlflow": dict(numbers)}
     console.print(describe(figures))
     write_json(json, figures)
 

@@ -13,8 +13,8 @@ import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from oneiros.algorithms.contract import Mode, Policy
-from oneiros.envs.contract import InvalidOption, MissingDependency
-from oneiros.envs.registry import Vectorization, make_vector
+from oneiros.envs.contract import InvalidOption, KnowsBounds, MissingDependency
+from oneiros.envs.registry import Vectorization, find, make_vector
 from oneiros.platform.rollout.episode import Episode
 from oneiros.platform.rollout.loop import Rollout
 
@@ -27,6 +27,14 @@ class Examines(Protocol):
 
     def examine(self, rows: Mapping[str, NDArray[Any]]) -> dict[str, float]:
         """Numbers about rows ``(N, T, ...)``, training-only keys included."""
+
+
+@runtime_checkable
+class Tabulates(Protocol):
+    """A policy that can say more than numbers: what plots of its rows are drawn from."""
+
+    def tables(self, rows: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
+        """Tables by name."""
 
 
 class EndlessEpisode(RuntimeError):
@@ -45,15 +53,17 @@ class EvaluationResult:
     lengths: tuple[int, ...]
     extras: Mapping[str, float] = field(default_factory=dict)
     """Means of what the environment says of its episodes, and what the policy says of its rows (``Examines``)."""
+    tables: Mapping[str, NDArray[np.float64]] = field(default_factory=dict, compare=False)
+    """What plots of the rows are drawn from (``Tabulates``)."""
     faults: int = 0
     """Episodes that a fault of the environment cut short; they are not among ``episodes``."""
     frames: NDArray[np.uint8] | None = field(default=None, compare=False)
     """The first episode as a video ``(T, height, width, 3)``, if it was to be recorded."""
 
     def summary(self) -> dict[str, Any]:
-        """Everything but the frames, ready for JSON."""
+        """Everything but the frames and the tables, ready for JSON."""
         values = asdict(self)
-        del values["frames"]
+        del values["frames"], values["tables"]
         return {**values, "returns": list(self.returns), "lengths": list(self.lengths), "extras": dict(self.extras)}
 
 
@@ -78,7 +88,8 @@ def evaluate(
     for being short. ``record`` keeps the frames of the first episode: the environment's ``rgb_array``
     rendering; none where its suite knows no ``render_mode``.
     An option ``seed`` of the environment yields to ``seed``. A policy that ``Examines`` rows is shown all of them, also
-    those of the episodes that are under way when the last one that counts ends.
+    those of the episodes that are under way when the last one that counts ends; a suite that ``KnowsBounds`` tells of
+    these, too.
     ``alive`` is called after every step, for whoever watches that there are any.
     Raises ``EndlessEpisode`` if one lasts longer than ``longest_episode`` policy steps.
     """
@@ -86,10 +97,12 @@ def evaluate(
         raise ValueError(f"an evaluation has at least 1 episode, not {episodes}")
     num_envs = min(num_envs, episodes)
     options = {key: value for key, value in (env_options or {}).items() if key != "seed"}
+    examines = isinstance(policy, Examines)
+    if examines and isinstance(suite := find(env_id)[0], KnowsBounds):
+        options |= suite.examination
     env, draws = _make(env_id, num_envs, vectorization, seed, options, record)
     frames: list[NDArray[np.uint8]] = []
     examined: list[Mapping[str, NDArray[Any]]] = []
-    examines = isinstance(policy, Examines)
     try:
         rollout = Rollout(env, policy, mode=mode, seed=seed, device=device)
         slots = _Quotas(episodes, num_envs)
@@ -114,10 +127,10 @@ def evaluate(
                 )
     finally:
         env.close()
-    said = {}
-    if isinstance(policy, Examines):
-        said = policy.examine({key: np.concatenate([rows[key] for rows in examined], 1) for key in examined[0]})
-    return _result(slots, said, np.stack(frames) if frames else None)
+    rows = {key: np.concatenate([step[key] for step in examined], 1) for key in examined[0]} if examined else {}
+    said = policy.examine(rows) if isinstance(policy, Examines) else {}
+    tables = policy.tables(rows) if examines and isinstance(policy, Tabulates) else {}
+    return _result(slots, said, tables, np.stack(frames) if frames else None)
 
 
 def _make(
@@ -167,7 +180,12 @@ class _Quotas:
         self.episodes.append(episode)
 
 
-def _result(slots: _Quotas, said: Mapping[str, float], frames: NDArray[np.uint8] | None) -> EvaluationResult:
+def _result(
+    slots: _Quotas,
+    said: Mapping[str, float],
+    tables: Mapping[str, NDArray[np.float64]],
+    frames: NDArray[np.uint8] | None,
+) -> EvaluationResult:
     scores = np.array([episode.score for episode in slots.episodes])
     keys = sorted({key for episode in slots.episodes for key in episode.extras})
     return EvaluationResult(
@@ -179,6 +197,7 @@ def _result(slots: _Quotas, said: Mapping[str, float], frames: NDArray[np.uint8]
         lengths=tuple(episode.length for episode in slots.episodes),
         extras={key: float(np.mean([episode.extras.get(key, 0.0) for episode in slots.episodes])) for key in keys}
         | dict(said),
+        tables=tables,
         faults=slots.faults,
         frames=frames,
     )

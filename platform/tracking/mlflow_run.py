@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -68,7 +69,7 @@ class MlflowRun:
     def connect(self) -> None:
         """Import MLflow, open the store (which makes its tables when it is new), and find or make the run."""
         if self._client is None:
-            self._client = self._open()
+            self._client = self.open()
         if self.sent is None:
             self.sent = self._find() or self._make()
             self._save()
@@ -124,7 +125,8 @@ class MlflowRun:
         client, sent = self._connected()
         client.set_terminated(sent.run_id, status)
 
-    def _open(self) -> MlflowClient:
+    def open(self) -> MlflowClient:
+        """Open the store, which makes its tables when it is new."""
         # A server that is away must cost one short attempt: the sender tries again by itself.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
@@ -227,6 +229,40 @@ class MlflowRun:
     def _save(self) -> None:
         assert self.sent is not None
         write_whole(self.directory.mlflow_file, json.dumps(asdict(self.sent), indent=2) + "\n")
+
+
+def amend(
+    directory: RunDirectory,
+    config: RunConfig,
+    metrics: Mapping[str, float],
+    files: Mapping[Path, str],
+    env_steps: int,
+) -> str | None:
+    """Add metrics as of ``env_steps``, and files under their folders, to the MLflow run that training made.
+
+    Its status, and what training has sent of it so far, stay as they are: training may be under way. Returns the
+    store, or None if that has no such run; raises what MLflow raises.
+    """
+    from mlflow.exceptions import MlflowException
+
+    sent = last_sent(directory)
+    run = MlflowRun(directory, config)
+    if sent is None or (sent.uri, sent.experiment) != (run.uri, config.tracking.experiment):
+        return None
+    client = run.open()
+    try:
+        if client.get_run(sent.run_id).info.lifecycle_stage == "deleted":
+            return None
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    rows = list(_metrics({**metrics, "time": time.time(), "env_steps": env_steps}))
+    for start in range(0, len(rows), METRICS_A_BATCH):
+        client.log_batch(sent.run_id, metrics=rows[start : start + METRICS_A_BATCH])
+    for path, folder in files.items():
+        client.log_artifact(sent.run_id, str(path), folder)
+    return run.uri
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
