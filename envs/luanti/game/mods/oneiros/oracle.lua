@@ -71,6 +71,29 @@ function questions.items()
 	return names
 end
 
+-- How many seconds each tool takes for each node, by the engine's own reckoning; false where it cannot dig it at all.
+function questions.digging(_, question)
+	local seconds = {}
+	for i, tool in ipairs(question.tools) do
+		seconds[i] = {}
+		for j, name in ipairs(question.nodes) do
+			local groups = minetest.registered_nodes[name].groups
+			local params = minetest.get_dig_params(groups, ItemStack(tool):get_tool_capabilities())
+			if not params.diggable then -- as the engine does, with the hand that holds it
+				params = minetest.get_dig_params(groups, ItemStack(""):get_tool_capabilities())
+			end
+			seconds[i][j] = params.diggable and params.time or false
+		end
+	end
+	return seconds
+end
+
+-- What of hunger is not observed, too.
+function questions.hunger()
+	local hunger = oneiros.hunger
+	return {food = hunger.food, saturation = hunger.saturation, exhaustion = hunger.exhaustion}
+end
+
 function oneiros.answer(player)
 	local shared = oneiros.memory.shared
 	if shared.request == shared.answer then
