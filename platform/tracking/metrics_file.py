@@ -15,6 +15,10 @@ from oneiros.platform.tracking.line_file import LineFile
 log = logging.getLogger(__name__)
 
 
+SEAM = frozenset({"env_steps", "time"})
+"""All that a record holds where a run went on from a checkpoint: what follows takes the place of what was beyond it."""
+
+
 class MetricsFile:
     """Appends one line ``{"env_steps": n, "time": seconds, "<metric>": x, ...}`` a record.
 
@@ -52,5 +56,6 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             continue  # the line that was being written when the machine stopped
         while rows and rows[-1]["env_steps"] > row["env_steps"]:
             rows.pop()
-        rows.append(row)
+        if row.keys() - SEAM:
+            rows.append(row)
     return rows

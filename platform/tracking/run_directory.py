@@ -15,6 +15,7 @@ from oneiros.platform.checkpoint import CheckpointStore, Retention
 from oneiros.platform.config import ConfigError, Resolved, RunConfig
 from oneiros.platform.config.errors import explain
 from oneiros.platform.config.sources import read_yaml
+from oneiros.platform.tracking.metrics_file import MetricsFile
 from pydantic import ValidationError
 
 RUNS = Path("runs")
@@ -71,7 +72,10 @@ class RunDirectory:
         return run
 
     def resume(self, config: RunConfig, provenance: Mapping[str, Any], env_steps: int) -> None:
-        """Write down that the run goes on from ``env_steps``, by whom, and with which configuration."""
+        """Write down that the run goes on from ``env_steps``, by whom, and with which configuration.
+
+        Figures of steps beyond, which will be taken again, count no more.
+        """
         try:
             before = json.loads(self.provenance_file.read_text(encoding="utf-8"))
         except (FileNotFoundError, json.JSONDecodeError):
@@ -79,6 +83,7 @@ class RunDirectory:
         resumed = [*before.get("resumed", []), {**provenance, "env_steps": env_steps}]
         write_whole(self.provenance_file, json.dumps({**before, "resumed": resumed}, indent=2) + "\n")
         self.write_config(config)
+        MetricsFile(self.metrics_file).append({}, env_steps)
 
     def write_config(self, config: RunConfig) -> None:
         """Replace the effective configuration, whole or not at all."""

@@ -36,6 +36,19 @@ def test_what_a_resumed_run_rolled_back_is_left_out(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_resumed_run_repeats_no_record(new_run):
+    directory, config = new_run()
+    file = MetricsFile(directory.metrics_file)
+    for steps in (10, 20, 30):
+        file.append({"loss": 1.0}, env_steps=steps)
+    directory.resume(config, {}, 15)
+    for steps in (20, 30, 40):
+        file.append({"loss": 2.0}, env_steps=steps)
+    assert [(row["env_steps"], row["loss"]) for row in read_metrics(file.path)] == [
+        (10, 1.0), (20, 2.0), (30, 2.0), (40, 2.0),
+    ]  # fmt: skip
+
+
 def test_a_full_disk_costs_records_and_not_the_run(tmp_path, caplog):
     file = MetricsFile(tmp_path / "gone" / "metrics.jsonl")
     for steps in range(3):
