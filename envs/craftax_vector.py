@@ -77,7 +77,7 @@ class CraftaxVector(VectorEnv[Any, Any, Any]):
             self._keys = self._game.seeded(self._keys, given, [int(seeds[number] or 0) for number in given])
         self._renew(np.flatnonzero(chosen))
         self._ended[chosen] = False
-        return np.asarray(self._pictures), {"each": [{} for _ in range(self.num_envs)]}
+        return np.array(self._pictures), {"each": [{} for _ in range(self.num_envs)]}
 
     def step(self, actions: Any) -> tuple[Array, Array, Array, Array, Info]:
         """Act in each environment, or begin its next episode where the last one is over."""
@@ -98,7 +98,7 @@ class CraftaxVector(VectorEnv[Any, Any, Any]):
             for number in np.flatnonzero(self._ended):
                 row = zip(self._game.achievements, unlocked[number], strict=True)
                 each[number] = {LOG + name: float(value) for name, value in row}
-        return np.asarray(self._pictures), rewards, terminated, truncated, {"each": each}
+        return np.array(self._pictures), rewards, terminated, truncated, {"each": each}
 
     def render(self) -> Any:
         """The last pictures, with ``render_mode="rgb_array"``."""

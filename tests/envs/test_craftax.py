@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from counting_policy import CountingPolicy  # type: ignore[import-not-found]
 from oneiros.envs import registry
 from oneiros.envs.craftax_suite import SUITE
 from oneiros.envs.craftax_vector import LOG
+from oneiros.platform.rollout import Rollout
 
 pytestmark = [
     pytest.mark.skipif(bool(SUITE.requirement.missing()), reason=f"needs Craftax: {SUITE.requirement.install}"),
@@ -73,6 +75,15 @@ def test_only_those_that_are_named_are_reset(vector: Any) -> None:
     before = vector.step(np.full(ENVS, 2))[0].copy()
     after, _ = vector.reset(options={"reset_mask": np.array([False, True, False])})
     assert np.array_equal(before[[0, 2]], after[[0, 2]]) and not np.array_equal(before[1], after[1])
+
+
+def test_the_rollout_loop_uses_it(vector: Any) -> None:
+    rollout = Rollout(vector, CountingPolicy(vector.single_action_space))
+    rows = rollout.collect(LENGTH + 3).rows
+    assert rows["obs"].shape == (ENVS, LENGTH + 3, 8268)
+    assert np.flatnonzero(rows["is_first"][0]).tolist() == [0, LENGTH + 1]
+    assert np.flatnonzero(rows["is_last"][0]).tolist() == [LENGTH]
+    assert [episode.length for episode in rollout.episodes()] == [LENGTH] * ENVS
 
 
 def test_pictures() -> None:
