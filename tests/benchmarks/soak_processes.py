@@ -43,7 +43,8 @@ class Processes:
         """Proportional memory by role in MB, and how many processes, actors, threads, open files and open ports."""
         memory = {"driver": 0.0, "runner": 0.0, "learner": 0.0, "ray": 0.0, "other": 0.0}
         counts = {"processes": 0, "actors": 0, "threads": 0, "files": 0, "ports": 0}
-        files_of_driver = threads_of_driver = 0
+        held = dict.fromkeys(memory, 0)
+        threads_of_driver = 0
         for index, process in enumerate(self.known):
             try:
                 role = "driver" if index == 0 else _role(process)
@@ -53,16 +54,17 @@ class Processes:
                 counts["actors"] += role in ("runner", "learner")
                 counts["threads"] += threads
                 counts["files"] += files
+                held[role] += files
                 counts["ports"] += sum(link.status == psutil.CONN_LISTEN for link in process.net_connections("tcp"))
                 if role == "driver":
-                    files_of_driver, threads_of_driver = files, threads
+                    threads_of_driver = threads
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
         return {
             **{f"{role}_mb": round(size, 1) for role, size in memory.items()},
             "memory_mb": round(sum(memory.values()), 1),
             **counts,
-            "driver_files": files_of_driver,
+            **{f"{role}_files": files for role, files in held.items()},
             "driver_threads": threads_of_driver,
         }
 
