@@ -49,7 +49,7 @@ def make(wanted: dict[str, Any]) -> Any:
 
         more["instances"] = [InstanceManager.add_existing_instance(wanted["port"])]
     if "diamond" in wanted:
-        return load(os.path.join(HERE, "diamond.py")).Diamond(**wanted["diamond"]).make(**more)
+        return load(os.path.join(HERE, "diamond.py")).task(**wanted["diamond"]).make(**more)
     name = wanted["id"]
     if name.startswith("Fake"):
         return minerl.herobraine.envs.ENV_SPEC_MAPPINGS[name[len("Fake") :]].make(fake=True)
