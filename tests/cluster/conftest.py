@@ -1,204 +1,20 @@
-"""Three hosts on one machine: network namespaces with an address each, joined by a switch, each running Ray."""
+"""The cluster that these tests share."""
 
-from __future__ import annotations
-
-import os
-import secrets
-import shutil
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-FAKES = Path(__file__).resolve().parent.parent / "platform/fakes"
-BIN = Path(sys.executable).parent
-PORT = 6379
-FAST_DETECTION = {
-    # A host that is gone is noticed in seconds, not in the half minute that suits real networks.
-    "RAY_health_check_initial_delay_ms": "15000",
-    "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "3000",
-    "RAY_health_check_failure_threshold": "5",
-}
-
-
-def ip(*words: str) -> str:
-    ran = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, f"ip {' '.join(words)}: {ran.stderr}"
-    return ran.stdout
-
-
-class Host:
-    """A namespace with an address of its own, which can be cut off, killed, and started again."""
-
-    def __init__(self, network: Network, name: str, number: int) -> None:
-        self.network = network
-        self.name = name
-        self.namespace = f"{network.prefix}-{name}"
-        self.address = f"10.77.{network.subnet}.{number}"
-        self._cable = f"v{network.prefix[-6:]}{number}"
-        ip("netns", "add", self.namespace)
-        ip("link", "add", self._cable, "netns", network.switch, "type", "veth", "peer", "eth0", "netns", self.namespace)
-        ip("-n", network.switch, "link", "set", self._cable, "master", "bridge", "up")
-        ip("-n", self.namespace, "address", "add", f"{self.address}/24", "dev", "eth0")
-        ip("-n", self.namespace, "link", "set", "eth0", "up")
-        ip("-n", self.namespace, "link", "set", "lo", "up")
-
-    def command(self, *words: object) -> list[str]:
-        """What runs ``words`` on this host: with its network, and with a folder for Ray's files that no other sees."""
-        own = self.network.short.with_name(f"{self.network.short.name}-{self.name}")
-        own.mkdir(exist_ok=True)
-        mounted = ["sh", "-c", 'mount --bind "$0" "$1" && shift && exec "$@"', str(own), str(self.network.short)]
-        return ["ip", "netns", "exec", self.namespace, *mounted, *map(str, words)]
-
-    def start(self, *words: object, log: Path, **environment: str) -> subprocess.Popen[bytes]:
-        """Run a command on this host."""
-        with log.open("ab") as file:
-            return subprocess.Popen(
-                self.command(*words),
-                stdout=file,
-                stderr=file,
-                env=self.network.environment | environment,
-                start_new_session=True,
-            )
-
-    def ray(self, *words: object) -> None:
-        """Start Ray's node here, in the foreground of a process of its own."""
-        log = self.network.folder / f"{self.name}.log"
-        options = ["--block", f"--node-ip-address={self.address}", "--object-store-memory=80000000", *words]
-        self.start(BIN / "ray", "start", "--disable-usage-stats", *options, log=log)
-
-    def cut(self) -> None:
-        """Pull the cable."""
-        ip("-n", self.network.switch, "link", "set", self._cable, "down")
-
-    def plug(self) -> None:
-        """Put the cable back."""
-        ip("-n", self.network.switch, "link", "set", self._cable, "up")
-
-    def processes(self) -> list[int]:
-        return [int(word) for word in ip("netns", "pids", self.namespace).split()]
-
-    def env_runners(self) -> list[int]:
-        """Processes here that step environments."""
-        found = []
-        for pid in self.processes():
-            try:
-                title = Path(f"/proc/{pid}/cmdline").read_bytes()
-            except FileNotFoundError:
-                continue
-            if b"WorldModelEnvRunner" in title:
-                found.append(pid)
-        return found
-
-    def kill(self) -> None:
-        """The power fails."""
-        for _ in range(100):
-            left = self.processes()
-            for pid in left:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-            if not left:
-                return
-            time.sleep(0.05)
-        raise AssertionError(f"{self.name} still runs {left}")
-
-
-class Network:
-    """A switch, a head and two workers; everything is taken down by ``close``, whatever happened."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.prefix = f"onr{os.getpid()}"
-        self.subnet = os.getpid() % 250
-        self.switch = f"{self.prefix}-switch"
-        token = folder / "token"
-        token.write_text(secrets.token_hex(32))
-        # Unix sockets have short names: pytest's folders are too deep.
-        self.short = Path("/tmp") / self.prefix
-        self.short.mkdir()
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
-        self.environment = {
-            **inherited,
-            **FAST_DETECTION,
-            "PYTHONPATH": str(FAKES),
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(token),
-            "RAY_raylet_start_wait_time_s": "120",
-            "OMP_NUM_THREADS": "1",
-        }
-        self.hosts: list[Host] = []
-
-    def open(self) -> None:
-        # The switch has a namespace of its own, where no firewall of this machine's looks at what it passes on.
-        ip("netns", "add", self.switch)
-        ip("-n", self.switch, "link", "add", "bridge", "type", "bridge")
-        ip("-n", self.switch, "link", "set", "bridge", "up")
-        for number, name in enumerate(("head", "left", "right"), 1):
-            self.hosts.append(Host(self, name, number))
-        self.head.ray(
-            "--head", f"--port={PORT}", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={self.short}"
-        )
-        self.wait_for_nodes(1)
-        for worker in self.workers:
-            self.join(worker)
-        self.wait_for_nodes(3)
-
-    def join(self, worker: Host) -> None:
-        worker.ray(f"--address={self.address}", "--num-cpus=2")
-
-    @property
-    def head(self) -> Host:
-        return self.hosts[0]
-
-    @property
-    def address(self) -> str:
-        """Where Ray's head is asked."""
-        return f"{self.head.address}:{PORT}"
-
-    @property
-    def workers(self) -> list[Host]:
-        return self.hosts[1:]
-
-    def wait_for_nodes(self, count: int, seconds: float = 120) -> None:
-        """Wait until Ray's head says that so many hosts are alive."""
-        code = (
-            "import ray, sys\n"
-            f"ray.init('{self.address}', log_to_driver=False, logging_level='ERROR')\n"
-            "print(sum(node['Alive'] for node in ray.nodes()))"
-        )
-        deadline = time.monotonic() + seconds
-        said = ""
-        while time.monotonic() < deadline:
-            command = self.head.command(sys.executable, "-c", code)
-            ran = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
-            said = ran.stdout.strip() or ran.stderr[-500:]
-            if ran.returncode == 0 and said.split()[-1] == str(count):
-                return
-            time.sleep(1.0)
-        found = [*self.folder.glob("*.log"), *self.short.parent.glob(f"{self.short.name}-*/session_2*/logs/raylet.out")]
-        logs = "\n".join(f"{path}\n{path.read_text()[-1500:]}" for path in found)
-        raise AssertionError(f"not {count} hosts after {seconds} s: {said}\n{logs}")
-
-    def close(self) -> None:
-        for host in self.hosts:
-            host.kill()
-        for namespace in [*(host.namespace for host in self.hosts), self.switch]:
-            subprocess.run(["ip", "netns", "delete", namespace], capture_output=True, check=False)
-        for folder in self.short.parent.glob(f"{self.short.name}*"):
-            shutil.rmtree(folder, ignore_errors=True)
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
+    from hosts import Network
+
     network = Network(tmp_path_factory.mktemp("network"))
     try:
-        network.open()
+        network.open("left", "right")
         yield network
     finally:
         network.close()

@@ -9,13 +9,13 @@ import ray
 from oneiros.platform.engine import WorldModelConfig
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, runners: int) -> None:
     stopped = []
     ray.init(log_to_driver=False)
     config = (
         WorldModelConfig(agent="linear_agent:LinearAgent")
         .environment("CartPole-v1")
-        .env_runners(num_env_runners=4, num_envs_per_env_runner=1)
+        .env_runners(num_env_runners=runners, num_envs_per_env_runner=1)
         .training(train_ratio=2, learning_starts=100)
         .replay(capacity=20_000)
         .reporting(min_time_s_per_iteration=0.3)
@@ -34,4 +34,4 @@ def main(folder: Path) -> None:
     algorithm.stop()
 
 
-main(Path(sys.argv[1]))
+main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,61 +1,20 @@
 """Training over three hosts, of which one is cut off and comes back, and one dies."""
 
-import json
 import signal
-import sys
 import time
-from pathlib import Path
 
 import pytest
 from oneiros.platform.checkpoint import open_checkpoint
+from training_driver import Training
 
 pytestmark = [pytest.mark.netns, pytest.mark.ray, pytest.mark.timeout(600)]
 
 
-class Training:
-    """A driver on the head's host, seen through what it writes."""
-
-    def __init__(self, network, folder):
-        self.folder = folder
-        self.log = folder / "driver.log"
-        self.process = network.head.start(
-            *(sys.executable, Path(__file__).with_name("driver.py"), folder),
-            log=self.log,
-            RAY_ADDRESS=network.address,
-        )
-
-    def newest(self):
-        path = self.folder / "metrics.jsonl"
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        lines = [line for line in lines if line.endswith("\n")]
-        return json.loads(lines[-1]) if lines else {"env_steps": 0, "updates": 0, "healthy": 0}
-
-    def wait(self, condition, what, seconds=150):
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert self.process.poll() is None, self.log.read_text()[-3000:]
-            assert time.monotonic() < deadline, f"{what}: {self.newest()}\n{self.log.read_text()[-2000:]}"
-            time.sleep(0.3)
-        return self.newest()
-
-    def goes_on(self, what, steps=400):
-        """Wait until it has taken so many further steps and learnt from them."""
-        before = self.newest()
-        return self.wait(
-            lambda: (
-                self.newest()["env_steps"] > before["env_steps"] + steps
-                and self.newest()["updates"] > before["updates"]
-            ),
-            what,
-        )
-
-
 @pytest.fixture
 def training(network, tmp_path):
-    training = Training(network, tmp_path)
+    training = Training(network, network.head, tmp_path, runners=4)
     yield training
-    training.process.kill()
-    training.process.wait()
+    training.end()
 
 
 def test_training_survives_a_host_that_is_cut_off_and_one_that_dies(network, training, tmp_path):
