@@ -346,7 +346,7 @@ class WorldModelAlgorithm(Algorithm):
     def videos(self) -> Videos:
         """Return open-loop predictions of replayed sequences beside what happened; nothing before there are any."""
         report = self._with_learners(self._report)
-        return {name: video.cpu().numpy() for name, video in report.items() if name.startswith("openloop/")}
+        return {name: video.cpu().numpy() for name, video in report.items() if video.ndim == 4}
 
     def _report(self) -> dict[str, Any]:
         self._drain()

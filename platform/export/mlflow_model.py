@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,8 +47,6 @@ def save_model(folder: Path, path: Path, model: Model | None = None) -> None:
     """Write the policy ``folder`` as an MLflow model into the new folder ``path``; no store is asked."""
     from mlflow import pyfunc
 
-    # The signature says more than type hints could.
-    warnings.filterwarnings("ignore", ".*Add type hints to the `predict` method", UserWarning)
     policy = load(folder)
     pyfunc.save_model(
         path=str(path),

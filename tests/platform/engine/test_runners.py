@@ -219,5 +219,6 @@ def test_dreamer_trains_from_one_line(cluster):
         result = train_until(algorithm, lambda result: result["updates"] >= 5)
         assert result["loss/total"] > 0 and result["env_steps"] >= 64
         assert algorithm.evaluate()["env_runners"]["episode_return_mean"] > 0
+        assert algorithm.videos() == {}  # A vector cannot be filmed: its errors are figures.
     finally:
         algorithm.stop()
