@@ -9,16 +9,14 @@ from oneiros.envs import options as generic
 from oneiros.envs.contract import InvalidOption, UnknownEnvironment
 from oneiros.envs.luanti import worlds as sets
 from oneiros.envs.luanti.actions import Controls
-from oneiros.envs.luanti.environment import LENGTH, Survival
+from oneiros.envs.luanti.environment import Survival
 from oneiros.envs.luanti.installation import REQUIREMENT
-from oneiros.envs.luanti.items import MILESTONES
 from oneiros.envs.luanti.settings import World
-from oneiros.envs.minecraft.actions import default_sticky_attack
+from oneiros.envs.minecraft import options as shared
+from oneiros.envs.minecraft.progress import MILESTONES
 from oneiros.envs.options import AnyEnv
 
-OPTIONS = (
-    *("break_speed", "sticky_attack", "sticky_jump", "pitch_limit", "view", "worlds", "spare", "oracle", "render_mode"),
-)
+OPTIONS = (*shared.OPTIONS, "view", "worlds", "spare", "oracle", "render_mode")
 
 
 class LuantiSuite:
@@ -63,22 +61,22 @@ class LuantiSuite:
         if unknown:
             choices = ", ".join([*OPTIONS, *generic.GENERIC])
             raise InvalidOption(f"luanti/{task} takes no option {min(unknown)!r}: there are {choices}")
-        height, width = generic.frame_size(size) or (64, 64)
-        if min(height, width) < 32 or max(height, width) > 1024:
-            raise InvalidOption(f"luanti/{task} shows pictures of 32 to 1024 pixels a side, not {height} x {width}")
-        speed = generic.number("break_speed", break_speed, 1, 1000)
-        repeat = default_sticky_attack(speed) if sticky_attack is None else sticky_attack
-        world = World(height, width, speed, int(generic.number("view", view, 16, 200)), bool(oracle))
-        controls = Controls(
-            int(generic.number("sticky_attack", repeat, 0, 1000)),
-            int(generic.number("sticky_jump", sticky_jump, 0, 1000)),
-            generic.number("pitch_limit", pitch_limit, 0, 75),
+        read = shared.read(
+            f"luanti/{task}",
+            75,
+            size=size,
+            action_repeat=action_repeat,
+            time_limit=time_limit,
+            break_speed=break_speed,
+            sticky_attack=sticky_attack,
+            sticky_jump=sticky_jump,
+            pitch_limit=pitch_limit,
         )
+        view = int(generic.number("view", view, 16, 200))
+        world = World(read.height, read.width, read.break_speed, view, bool(oracle))
+        controls = Controls(read.sticky_attack, read.sticky_jump, read.pitch_limit)
         milestone = None if task == "diamond" else task.removeprefix("only_")
-        # The environment itself counts to the limit, so that its last info says what was reached.
-        limit = generic.count("time_limit", time_limit)
-        length = LENGTH if limit is None else limit * (generic.count("action_repeat", action_repeat) or 1)
-        env: AnyEnv = Survival(milestone, world, sets.choose(worlds), controls, length, spare, render_mode)
+        env: AnyEnv = Survival(milestone, world, sets.choose(worlds), controls, read.length, spare, render_mode)
         return generic.apply(env, f"luanti/{task}", {"action_repeat": action_repeat})
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from oneiros.envs import options as generic
 from oneiros.envs.contract import InvalidOption, UnknownEnvironment
-from oneiros.envs.minecraft.actions import Controls, default_sticky_attack
-from oneiros.envs.minecraft.progress import LENGTH
+from oneiros.envs.minecraft import options as shared
+from oneiros.envs.minecraft.actions import Controls
 from oneiros.envs.minerl.environment import Diamond, Stock
 from oneiros.envs.minerl.installation import REQUIREMENT, python
 from oneiros.envs.options import AnyEnv
@@ -26,7 +26,7 @@ STOCK = {
     **dict.fromkeys(("MineRLObtainDiamondVectorObf-v0", "MineRLObtainDiamondDenseVectorObf-v0"), 18000),
 }
 """MineRL's own tasks, and the steps after which their missions end."""
-OPTIONS = ("break_speed", "sticky_attack", "sticky_jump", "pitch_limit", "render_mode")
+OPTIONS = (*shared.OPTIONS, "render_mode")
 
 
 class MineRLSuite:
@@ -69,40 +69,19 @@ class MineRLSuite:
         return generic.apply(env, f"minerl/{task}", wrapped)
 
     def _diamond(
-        self,
-        size: Any,
-        action_repeat: int | None,
-        time_limit: int | None,
-        render_mode: str | None,
-        *,
-        break_speed: float = 100.0,
-        sticky_attack: int | None = None,
-        sticky_jump: int = 10,
-        pitch_limit: float = 60.0,
-        **unknown: Any,
+        self, size: Any, action_repeat: int | None, time_limit: int | None, render_mode: str | None, **own: Any
     ) -> Diamond:
-        if unknown:
+        if unknown := own.keys() - set(shared.OPTIONS):
             choices = ", ".join([*OPTIONS, *generic.GENERIC])
             raise InvalidOption(f"minerl/diamond takes no option {min(unknown)!r}: there are {choices}")
-        height, width = generic.frame_size(size) or (64, 64)
-        if min(height, width) < 32 or max(height, width) > 1024:
-            raise InvalidOption(f"minerl/diamond shows pictures of 32 to 1024 pixels a side, not {height} x {width}")
-        speed = generic.number("break_speed", break_speed, 1, 1000)
-        repeat = default_sticky_attack(speed) if sticky_attack is None else sticky_attack
-        controls = Controls(
-            int(generic.number("sticky_attack", repeat, 0, 1000)),
-            int(generic.number("sticky_jump", sticky_jump, 0, 1000)),
-            generic.number("pitch_limit", pitch_limit, 0, 90),
-        )
-        # The environment itself counts to the limit, so that its last info says what was reached.
-        limit = generic.count("time_limit", time_limit)
-        length = LENGTH if limit is None else limit * (generic.count("action_repeat", action_repeat) or 1)
+        wrapped = {"size": size, "action_repeat": action_repeat, "time_limit": time_limit}
+        read = shared.read("minerl/diamond", 90, **wrapped, **own)
         return Diamond(
             python(),
-            size=(height, width),
-            break_speed=speed,
-            controls=controls,
-            length=length,
+            size=(read.height, read.width),
+            break_speed=read.break_speed,
+            controls=Controls(read.sticky_attack, read.sticky_jump, read.pitch_limit),
+            length=read.length,
             render_mode=render_mode,
         )
 

@@ -63,8 +63,11 @@ def tapped(layers: Sequence[Tapped], taps: Sequence[Tensor]) -> Iterator[list[Te
     inputs: list[Tensor] = []
     for layer, tap in zip(layers, taps, strict=True):
         layer.tap = tap
-    yield inputs
-    for layer in layers:
-        assert layer.read is not None, "a tapped layer was not used"
-        inputs.append(layer.read)
-        layer.tap = layer.read = None
+    try:
+        yield inputs
+        for layer in layers:
+            assert layer.read is not None, "a tapped layer was not used"
+            inputs.append(layer.read)
+    finally:
+        for layer in layers:
+            layer.tap = layer.read = None

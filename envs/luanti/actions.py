@@ -1,4 +1,7 @@
-"""What the engine's shim and the game's ``actions.lua`` get for each of the protocol's actions."""
+"""What the engine's shim and the game's ``actions.lua`` get for each of the protocol's actions.
+
+The shim's bits of keys and the numbers of commands are those of the protocol's tables.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,6 @@ from dataclasses import dataclass
 
 from oneiros.envs.luanti.settings import TURN_PIXELS
 from oneiros.envs.minecraft import actions as protocol
-
-# The shim's bits of keys and actions.lua's numbers of commands are those of the protocol's tables.
-ACTIONS, NAMES = protocol.ACTIONS, protocol.NAMES
-FORWARD, BACK, LEFT, RIGHT = protocol.FORWARD, protocol.BACK, protocol.LEFT, protocol.RIGHT
-JUMP, ATTACK = protocol.JUMP, protocol.ATTACK
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,14 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from oneiros.envs.luanti.actions import NAMES, Controls
+from oneiros.envs.luanti.actions import Controls
 from oneiros.envs.luanti.display import Display
 from oneiros.envs.luanti.instance import Instance, InstanceFailed
 from oneiros.envs.luanti.items import kinds, milestone_places
 from oneiros.envs.luanti.settings import World
+from oneiros.envs.minecraft.actions import NAMES
 from oneiros.envs.minecraft.observation import Observation, Observer, observation_space
-from oneiros.envs.minecraft.progress import LENGTH, LOG, Progress
-
-__all__ = ["LENGTH", "LOG", "Survival"]
+from oneiros.envs.minecraft.progress import LENGTH, Progress
 
 MOST_STARTS = 3
 

@@ -7,8 +7,6 @@ from functools import cache
 from oneiros.envs.luanti.installation import GAME_SOURCE
 from oneiros.envs.minecraft.progress import MILESTONES
 
-__all__ = ["MILESTONES", "kinds", "milestone_places"]
-
 
 @cache
 def kinds() -> tuple[str, ...]:

@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from oneiros.envs.luanti.actions import NAMES
 from oneiros.envs.luanti.environment import Survival
-from oneiros.envs.luanti.items import MILESTONES, kinds
+from oneiros.envs.luanti.items import kinds
 from oneiros.envs.luanti.terrain import EYE, TILTS, TURNS, Cell, Terrain, direction, within_reach
+from oneiros.envs.minecraft.actions import NAMES
+from oneiros.envs.minecraft.progress import MILESTONES
 
 BOX = 16
 LOGS = ["default:tree", "default:jungletree", "default:pine_tree", "default:acacia_tree", "default:aspen_tree"]

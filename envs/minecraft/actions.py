@@ -100,8 +100,3 @@ class Controls:
         tilt = action.tilt if abs(self.tilt + action.tilt) <= self._most_tilt else 0
         self.tilt += tilt
         return Input(keys, action.turn, tilt, action.command)
-
-
-def default_sticky_attack(break_speed: float) -> int:
-    """How many steps an attack lasts: where blocks break at their natural speed, as long as wood takes."""
-    return 0 if break_speed > 1 else 30

@@ -20,9 +20,9 @@ import numpy as np
 from luanti_random import interval
 from luanti_record import write
 from oneiros.envs import registry
-from oneiros.envs.luanti.items import MILESTONES
 from oneiros.envs.luanti.scripted import Player
 from oneiros.envs.luanti.worlds import TRAIN
+from oneiros.envs.minecraft.progress import MILESTONES
 from oneiros.platform.data.episode import Episode
 from oneiros.platform.data.npz_folder import write_folder
 

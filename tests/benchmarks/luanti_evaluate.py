@@ -24,9 +24,8 @@ from luanti_random import interval
 from luanti_record import RESULTS, write
 from oneiros.algorithms.contract import Policy
 from oneiros.envs import registry
-from oneiros.envs.luanti.environment import LOG
-from oneiros.envs.luanti.items import MILESTONES
 from oneiros.envs.luanti.worlds import HELD_OUT
+from oneiros.envs.minecraft.progress import LOG, MILESTONES
 from oneiros.envs.spaces import ObservationCodec
 from oneiros.platform.tracking import RunDirectory
 from oneiros.platform.training.policy_file import load_policy

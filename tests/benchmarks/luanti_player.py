@@ -16,8 +16,8 @@ import imageio.v2 as imageio
 import numpy as np
 from luanti_record import RESULTS, write
 from oneiros.envs import registry
-from oneiros.envs.luanti.items import MILESTONES
 from oneiros.envs.luanti.scripted import Player
+from oneiros.envs.minecraft.progress import MILESTONES
 
 FILM_SIDE, FILM_EVERY, FILM_RATE = 128, 3, 40
 

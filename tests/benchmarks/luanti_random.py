@@ -15,9 +15,8 @@ import time
 import numpy as np
 from luanti_record import write
 from oneiros.envs import registry
-from oneiros.envs.luanti.environment import LOG
-from oneiros.envs.luanti.items import MILESTONES
 from oneiros.envs.luanti.worlds import HELD_OUT
+from oneiros.envs.minecraft.progress import LOG, MILESTONES
 
 
 def interval(successes: int, of: int) -> list[float]:

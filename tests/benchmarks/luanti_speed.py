@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 from luanti_record import write
 from oneiros.envs import registry
-from oneiros.envs.luanti.actions import NAMES
+from oneiros.envs.minecraft.actions import NAMES
 
 OPEN_LAND, JUNGLE = 7, 3
 BLOCK = 50

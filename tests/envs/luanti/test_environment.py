@@ -16,8 +16,8 @@ from gymnasium.error import ResetNeeded
 from luanti_traces import leftovers, processes, settles  # type: ignore[import-not-found]
 from oneiros.envs import registry
 from oneiros.envs.luanti import instance as instances
-from oneiros.envs.luanti.actions import NAMES
 from oneiros.envs.luanti.items import kinds
+from oneiros.envs.minecraft.actions import NAMES
 
 pytestmark = pytest.mark.usefixtures("engine")
 WORLD = 7

@@ -9,10 +9,12 @@ import pytest
 from oneiros.envs import registry
 from oneiros.envs.contract import InvalidOption, MissingDependency, UnknownEnvironment
 from oneiros.envs.luanti import installation, worlds
-from oneiros.envs.luanti.actions import ACTIONS, ATTACK, BACK, FORWARD, JUMP, NAMES, Controls
-from oneiros.envs.luanti.items import MILESTONES, kinds, milestone_places
+from oneiros.envs.luanti.actions import Controls
+from oneiros.envs.luanti.items import kinds, milestone_places
 from oneiros.envs.luanti.settings import TURN_PIXELS, World, configuration
 from oneiros.envs.luanti_suite import SUITE
+from oneiros.envs.minecraft.actions import ACTIONS, ATTACK, BACK, FORWARD, JUMP, NAMES
+from oneiros.envs.minecraft.progress import MILESTONES
 
 
 def test_there_are_25_actions_and_12_milestones() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from oneiros.envs import registry
-from oneiros.envs.luanti.actions import NAMES
 from oneiros.envs.luanti.items import kinds
 from oneiros.envs.luanti.scripted import Player
+from oneiros.envs.minecraft.actions import NAMES
 
 pytestmark = pytest.mark.usefixtures("engine")
 WORLD = 7

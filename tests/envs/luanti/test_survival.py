@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from oneiros.envs import registry
 from oneiros.envs.luanti import settings
-from oneiros.envs.luanti.actions import NAMES
+from oneiros.envs.minecraft.actions import NAMES
 
 pytestmark = pytest.mark.usefixtures("engine")
 WORLD = 7
