@@ -17,8 +17,9 @@ def gated(gates: Tensor, state: Tensor) -> Tensor:
     """
     if torch.compiler.is_compiling():
         reset, candidate, update = gates.float().unbind(2)
-        candidate = tanh(torch.sigmoid(reset) * candidate)
-        return torch.lerp(_blocks(state, gates), candidate, torch.sigmoid(update - 1)).flatten(1).to(state.dtype)
+        before, candidate = _blocks(state, gates), tanh(torch.sigmoid(reset) * candidate)
+        # Written out: what lerp becomes reads each operand several times, and so in passes of its own.
+        return (before + torch.sigmoid(update - 1) * (candidate - before)).flatten(1).to(state.dtype)
     if not torch.is_grad_enabled():
         return _gated(gates, state)[0]
     out: Tensor = _Gated.apply(gates, state)  # type: ignore[no-untyped-call]

@@ -112,6 +112,9 @@ class BlockLinear(Layer):
             y = torch.baddbmm(self.tap, blocks, weight.detach())
         elif bias is None:
             y = torch.bmm(blocks, weight)
+        elif torch.compiler.is_compiling():
+            # The sum is part of whatever follows, and costs no pass of its own.
+            y = torch.bmm(blocks, weight) + bias.view(g, 1, -1)
         else:
             y = torch.baddbmm(bias.view(g, 1, -1), blocks, weight)
         return y.transpose(0, 1).reshape(n, -1)

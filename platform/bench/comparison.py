@@ -24,8 +24,8 @@ class Comparison:
 
     rllib_size: str = "XS"
     widths: Mapping[str, int] = field(
-        # In the proportions of the paper's sizes.
-        default_factory=lambda: {"deter": 1216, "hidden": 152, "classes": 10, "units": 152}
+        # Near the proportions of the paper's sizes; multiples of 32, as those are, for the sake of vector units.
+        default_factory=lambda: {"deter": 1280, "hidden": 128, "classes": 8, "units": 160}
     )
     batch_size: int = 16
     batch_length: int = 64
