@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from oneiros.platform.config import ConfigError
-from oneiros.platform.tracking.line_file import LineFile
+from oneiros.platform.tracking.line_file import LineFile, parse
 from oneiros.platform.tracking.metrics_file import read_metrics
 from oneiros.platform.tracking.mlflow_run import MlflowRun, last_sent
 from oneiros.platform.tracking.run_directory import RunDirectory
+from oneiros.platform.tracking.telling import Telling
 
 log = logging.getLogger(__name__)
 
 ROWS_A_BATCH = 100
 LONGEST_WAIT = 60.0
+RETAKEN = "oneiros.retaken_steps"
+"""The tag that says which env steps were taken again, and are in MLflow as they were the first time."""
+LONGEST_TAG = 5000
 
 # Answers that will be the same however often the same thing is sent.
 _REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "PERMISSION_DENIED"})
@@ -50,6 +54,8 @@ class Sender:
     Training only ever appends to those files, so no state of the server can slow it. Failures are counted in
     ``failures``, logged once until the server is back, and tried again after ever longer waits. What MLflow refuses
     for good (an artifact too large, a row it cannot hold) is counted in ``refused``, logged once, and passed over.
+
+    Steps that a run took again after it was killed are told once (``Telling``); which they are is a tag of the run.
     """
 
     def __init__(self, run: MlflowRun, every_seconds: float = 5.0) -> None:
@@ -59,6 +65,8 @@ class Sender:
         self._every = every_seconds
         self._metrics = LineFile(run.directory.metrics_file)
         self._outbox = LineFile(run.directory.outbox_file)
+        self._telling: Telling | None = None
+        self._tagged = 0
         self._away = False
         self._wake = threading.Event()
         self._status: str | None = None
@@ -108,22 +116,27 @@ class Sender:
     def _send_rows(self) -> bool:
         sent = self.run.sent
         assert sent is not None
-        rows, offset = [], sent.metrics
-        for text, end in self._metrics.read(sent.metrics, ROWS_A_BATCH):
-            offset = end
-            if (row := _parse(text)) is not None:
-                rows.append(row)
+        if self._telling is None or self._telling.offset != sent.metrics:
+            # The first time, or for another MLflow run than before.
+            self._telling, self._tagged = Telling(self._metrics, sent.metrics), 0
+        telling = self._telling
+        rows, offset = telling.batch(ROWS_A_BATCH)
         if offset == sent.metrics:
+            telling.was_told()
             return False
         self._try(lambda: self.run.log_rows(rows), f"{len(rows)} rows of metrics")
+        if len(telling.retaken) > self._tagged:
+            self._try(lambda: self.run.set_tags({RETAKEN: ", ".join(telling.retaken)[:LONGEST_TAG]}), "a tag")
+            self._tagged = len(telling.retaken)
         self.run.progress(metrics=offset)
+        telling.was_told()
         return True
 
     def _send_entry(self) -> bool:
         sent = self.run.sent
         assert sent is not None
         for text, end in self._outbox.read(sent.outbox, 1):
-            entry = _parse(text)
+            entry = parse(text)
             if entry is not None and "tags" in entry:
                 self._try(lambda entry=entry: self.run.set_tags(entry["tags"]), "tags")
             elif entry is not None and "policy" in entry:
@@ -193,11 +206,3 @@ def catch_up(directory: RunDirectory, timeout: float) -> bool:
     sender = Sender(MlflowRun(directory, config))
     sender.start()
     return sender.close("FINISHED" if finished else "KILLED", timeout)
-
-
-def _parse(text: str) -> dict[str, Any] | None:
-    try:
-        entry = json.loads(text)
-    except json.JSONDecodeError:
-        return None  # cut short by a crash
-    return entry if isinstance(entry, dict) else None
