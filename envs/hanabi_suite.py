@@ -54,6 +54,15 @@ class Game:
         """Deal; OpenSpiel takes seeds of 31 bits only."""
         self.env.reset(seed=None if seed is None else seed % 2**31, options=options)
 
+    def observe(self, agent: str) -> dict[str, Any]:
+        """What ``agent`` sees now; once the game is over, Shimmy still shows what was before the last turn."""
+        seen = dict(self.env.observe(agent))
+        state = self.env.hanabi_env.game_state
+        if state.is_terminal():
+            numbers = state.observation_tensor(self.env.possible_agents.index(agent))
+            seen["observation"] = np.reshape(numbers, seen["observation"].shape)
+        return seen
+
     def beliefs(self, agent: str) -> Mapping[str, NDArray[np.int64]]:
         """The kinds of the cards that ``agent`` holds."""
         cards, _ = self._hands(str(self.env.hanabi_env.game_state))[self.env.possible_agents.index(agent)]

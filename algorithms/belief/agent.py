@@ -10,6 +10,7 @@ steps, ``F`` the width of a feature, ``A`` of an action, ``W`` of what an agent 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from importlib import resources
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from oneiros.algorithms.belief.actor import Actor, Noise
+from oneiros.algorithms.belief.apart import apart, clip_apart
 from oneiros.algorithms.belief.channel import Channel, Traffic
 from oneiros.algorithms.belief.config import Hyperparameters
 from oneiros.algorithms.belief.critic import Critic
@@ -70,18 +72,16 @@ class Belief(LearningAgent):
         self.channel = Channel(config.channel, self.seats.names, self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.model = BeliefModel(config, self.seats, self.channel).to(self.device)
-            F, G, units = self.model.features, len(self.seats.names), config.width("units")
-            intents = G * self.seats.actions.width if self.model.first is not None else 0
-            width = 0 if self.model.local else config.context
-            self.actor = Actor(F + intents, self.seats.actions, config.actor_layers, units, config.actor_unimix)
-            shape = (F, intents, width, config.critic_layers, units, config.bins)
-            self.critic, self.slow_critic = Critic(*shape), Critic(*shape)
-        self.slow_critic.load_state_dict(self.critic.state_dict())
-        for module in (self.actor, self.critic, self.slow_critic):
+            if config.weights == "shared":
+                self.model, self.actor, self.critic = self._mind()
+            else:
+                models, actors, critics = zip(*(self._mind() for _ in self.seats.names), strict=True)
+                self.model, self.actor, self.critic = apart(models), apart(actors), apart(critics)
+        self.slow_critic = deepcopy(self.critic)
+        for module in (self.model, self.actor, self.critic, self.slow_critic):
             module.to(self.device)
         self.act_generator = torch.Generator(self.device).manual_seed(seed + 1)
-        rssm = self.model.rssm
+        rssm, G = self.model.rssm, len(self.seats.names)
         self.latent_fields = {
             "deter": Field((G, rssm.deter), np.dtype(np.float16)),
             "stoch": Field((G, rssm.groups), np.dtype(np.uint8)),
@@ -97,9 +97,20 @@ class Belief(LearningAgent):
             return
         # Acting's weights come first, so that they are one slice of the buffer.
         self.weights = Weights([*policy, *self.model.training_parts, self.critic], torch.float32)
+        if config.weights == "separate":
+            clip_apart(self.weights)
         self.slow_weights = Weights([self.slow_critic], torch.float32, trained=False)
         self.return_scale = ReturnScale(config.return_rate).to(self.device)
         self.prepare_learning(config, seed)
+
+    def _mind(self) -> tuple[BeliefModel, Actor, Critic]:
+        """Everything that learns, with initial weights drawn anew."""
+        c, actions = self.config, self.seats.actions
+        model = BeliefModel(c, self.seats, self.channel)
+        units, intents = c.width("units"), model.agents * actions.width if model.first is not None else 0
+        actor = Actor(model.features + intents, actions, c.actor_layers, units, c.actor_unimix)
+        width = 0 if model.local else c.context
+        return model, actor, Critic(model.features, intents, width, c.critic_layers, units, c.bins)
 
     @classmethod
     def check_spaces(cls, obs_space: SpaceDict, action_space: SpaceDict) -> None:

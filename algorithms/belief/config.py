@@ -63,6 +63,9 @@ class Hyperparameters(DreamerHyperparameters):
         description="belief: local actors, joint imagination, a critic that sees all; independent: agents that know "
         "nothing of each other; centralised: one mind, which sees all observations and acts for everyone",
     )
+    weights: Literal["shared", "separate"] = Field(
+        "shared", description="whether all agents learn the same weights, told apart by an id, or each its own"
+    )
     reward: Literal["own", "team"] = Field("own", description="what an agent maximises")
     first_order: bool = Field(True, description="beliefs about the partners; their intents go to actor and critic")
     zero_order_gradient: bool = Field(
@@ -79,6 +82,9 @@ class Hyperparameters(DreamerHyperparameters):
     channel: ChannelSettings = Field(default_factory=ChannelSettings, description="messages between the agents")
     loss_scales: LossScales = Field(default_factory=LossScales)
 
+    latent: Literal["categorical"] = Field("categorical", description="kind of latents")
+    actor_gradient: Literal["reinforce"] = Field("reinforce", description="how the actor learns")
+    reward_gradient: Literal[True] = Field(True, description="the reward head's gradient reaches the world model")
     precision: Literal["float32"] = Field("float32", description="compute dtype")
     compile: Literal["off"] = Field("off", description="the belief agent is not compiled")
     cuda_graph: Literal[False] = Field(False, description="the belief agent's updates are not captured")
@@ -89,6 +95,8 @@ class Hyperparameters(DreamerHyperparameters):
             raise ValueError("independent agents send no messages: channel.tokens must be 0, or variant another.")
         if self.channel.gate == "believed_wrong" and not self.first_order:
             raise ValueError("the gate believed_wrong needs beliefs about partners: first_order must be true.")
+        if self.variant == "centralised" and self.weights == "separate":
+            raise ValueError("one centralised mind has one set of weights: weights must be shared, or variant another.")
         return self
 
     @property

@@ -22,7 +22,9 @@ from oneiros.algorithms.belief import Belief, Hyperparameters
 NUMBERS, CHOICES, GOALS = 24, 6, 3
 
 
-def build(agents: int, batch: int, length: int, size: str, channel: bool) -> tuple[Belief, dict[str, torch.Tensor]]:
+def build(
+    agents: int, batch: int, length: int, size: str, channel: bool = False, weights: str = "shared"
+) -> tuple[Belief, dict[str, torch.Tensor]]:
     """An agent of ``agents`` minds that all see ``NUMBERS`` numbers, and random rows for it."""
     obs: dict[str, spaces.Space[Any]] = {}
     action: dict[str, spaces.Space[Any]] = {}
@@ -34,7 +36,7 @@ def build(agents: int, batch: int, length: int, size: str, channel: bool) -> tup
         obs[f"training/{name}/belief/goal"] = spaces.Discrete(GOALS)
         action[f"action/{name}"] = spaces.Discrete(CHOICES)
     said = {"tokens": 1, "vocabulary": 8} if channel else {}
-    config = Hyperparameters(size=size, batch_size=batch, batch_length=length, channel=said)
+    config = Hyperparameters(size=size, batch_size=batch, batch_length=length, channel=said, weights=weights)
     agent = Belief(config, obs, action)
     rng = np.random.default_rng(0)
     shape = (batch, length + config.replay_context)
@@ -68,9 +70,10 @@ def main() -> None:
     torch.set_num_threads(1)
     batch, length = arguments.batch, arguments.length
     contenders = {
-        "one agent": build(1, batch, length, arguments.size, False),
-        "four agents": build(4, batch // 4, length, arguments.size, False),
-        "four agents that talk": build(4, batch // 4, length, arguments.size, True),
+        "one agent": build(1, batch, length, arguments.size),
+        "four agents": build(4, batch // 4, length, arguments.size),
+        "four agents that talk": build(4, batch // 4, length, arguments.size, channel=True),
+        "four agents of separate weights": build(4, batch // 4, length, arguments.size, weights="separate"),
     }
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     for repeat in range(arguments.repeats + 2):

@@ -95,11 +95,39 @@ def test_hanabi_knows_the_hands_and_what_could_be_known_of_them() -> None:
                 np.testing.assert_allclose(posterior.sum(-1), 1, rtol=1e-5)
                 assert (posterior[np.arange(2), hand] > 0).all(), "what is so must be thought possible"
                 held = (hand < 10) & (observation["agent"][name]["alive"] == 1)
+                (partner,) = observation["agent"].keys() - {name}
+                shown = observation["agent"][partner]["observation"][:20].reshape(2, 10)
+                dealt = hand < 10
+                assert (shown.argmax(-1)[dealt] == hand[dealt]).all() and (shown.sum(-1) == dealt).all(), "at once"
                 nats += (-np.log(posterior[np.arange(2), hand]))[held].tolist()
                 uniform += [np.log(10)] * int(held.sum())
             observation, _, terminated, truncated, _ = env.step(sample_action(env.action_space, observation))
             over = terminated or truncated
     assert np.mean(nats) < 0.9 * np.mean(uniform)
+
+
+def test_foragers_would_like_to_know_what_is_out_of_their_sight() -> None:
+    env = make("lbforaging/2s-8x8-2p-2f-coop")
+    env.action_space.seed(0)
+    hidden = gone = 0
+    for seed in range(12):
+        observation, _ = env.reset(seed=seed)
+        over = False
+        while not over:
+            one, other = (observation["training"][f"agent_{i}"]["belief"] for i in range(2))
+            away = one["partners"] - 7
+            assert (away == 7 - other["partners"]).all() and away.any()
+            # The last number is the level of a partner that is seen; whoever stands at a wall sees farther from it.
+            assert observation["agent"]["agent_0"]["obs"][-1] > 0 or np.abs(away).max() > 2
+            food = one["food"].reshape(2, 2)
+            shown = sum(observation["agent"]["agent_0"]["obs"][[2, 5]] > 0)
+            assert shown == (np.abs(food - 7).max(-1) <= 2).sum()
+            hidden += int(2 - shown)
+            gone += int((food == 15).all(-1).sum())
+            observation, _, terminated, truncated, _ = env.step(sample_action(env.action_space, observation))
+            over = terminated or truncated
+        assert observation["training"]["agent_0"]["belief"]["food"].shape == (4,)
+    assert hidden > gone
 
 
 def test_every_seed_deals_hanabi_and_the_full_game_has_an_exact_posterior_too() -> None:

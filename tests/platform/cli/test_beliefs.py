@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from oneiros.envs import registry
+from oneiros.platform.export import load
 
 TINY = """
 hyper:
   {size: 1m, deter: 16, hidden: 8, groups: 4, classes: 4, units: 8, context: 8, batch_size: 2, batch_length: 8,
-   imagination_length: 3, bins: 31, channel: {tokens: 1, vocabulary: 4}}
+   imagination_length: 3, bins: 31, channel: {tokens: 1, vocabulary: 4}, weights: separate}
 learning_starts: 64
 train_ratio: 0.5
 num_envs_per_runner: 2
@@ -21,7 +23,9 @@ evaluation: {episodes: 2}
 
 
 @pytest.mark.timeout(180)
-def test_beliefs_are_measured_drawn_and_brought_to_the_run_in_mlflow(oneiros: Any, tmp_path: Path) -> None:
+def test_beliefs_of_separate_minds_are_measured_drawn_and_brought_to_the_run_in_mlflow(
+    oneiros: Any, tmp_path: Path
+) -> None:
     from mlflow import MlflowClient
 
     (tmp_path / "tiny.yaml").write_text(TINY)
@@ -54,6 +58,13 @@ def test_beliefs_are_measured_drawn_and_brought_to_the_run_in_mlflow(oneiros: An
     stored = client.list_artifacts(sent["run_id"], folder)
     assert sorted(Path(file.path).name for file in stored) == sorted(pictures)
     assert json.loads((tmp_path / "runs" / "boxes" / "mlflow.json").read_text()) == sent
+
+    code, _, said = oneiros("export", "runs/boxes", "--to", "policy")
+    assert code == 0, said
+    policy, env = load(tmp_path / "policy"), registry.make("minds/boxes")
+    action, state = policy.step(env.reset(seed=0)[0])
+    action, _ = policy.step(env.step(action)[0], state)
+    assert env.action_space.contains(action)
 
     code, _, said = oneiros("evaluate", "runs/boxes", "--bits", "a few")
     assert code == 2 and "--bits 'a few' must be auto, or numbers from 0 on such as 0,6,24" in said
