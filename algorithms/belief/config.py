@@ -76,6 +76,12 @@ class Hyperparameters(DreamerHyperparameters):
         description="what beliefs about a partner's next action learn from. policy: what the partner would do now in "
         "each replayed step; replayed: what was done, by policies that are gone, or by players that are not of ours",
     )
+    posterior_scale: float = Field(
+        1.0,
+        gt=0,
+        description="scale of the posterior's initial logits; where little is learnt because latents are almost noise at "
+        "first, 3 makes them say something from the beginning",
+    )
     first_order_gradient: bool = Field(False, description="whether beliefs about partners shape the model")
     belief_layers: int = Field(2, ge=1, description="layers of the belief heads")
     context: int = Field(64, ge=4, description="width of the attention over the other agents")

@@ -61,6 +61,8 @@ class BeliefModel(nn.Module):
             c.width("deter"), c.width("hidden"), c.groups, c.width("classes"), self.encoder.tokens, action + G,
             unimix=c.unimix,
         )  # fmt: skip
+        with torch.no_grad():
+            self.rssm.post_logits.weight.mul_(c.posterior_scale)
         deter, stoch = self.rssm.deter, self.rssm.stoch
         self.features = F_ = deter + stoch + G
         extra = 0 if self.local else c.context
