@@ -107,12 +107,13 @@ def _resources(plan: Plan, search: Search, values: dict[str, Any]) -> tune.Place
     config = plan.resolve(values, PROBE).config
     bundles = [{"CPU": search.cpus, "GPU": search.gpus}]
     if config.engine == "rllib" and config.num_runners:
-        from oneiros.platform.engine.rllib_engine import algorithm_config
+        from oneiros.platform.engine.rllib_engine import algorithm_config, gpus_per_learner
 
         settings = algorithm_config(config)
         bundles += [{"CPU": settings.num_cpus_per_env_runner}] * config.num_runners
         per_learner = 1.0 if settings.num_cpus_per_learner == "auto" else float(settings.num_cpus_per_learner)
-        learner = {"CPU": per_learner, "GPU": float(settings.num_gpus_per_learner)}
+        gpus = gpus_per_learner(config, ray.cluster_resources().get("GPU", 0.0))
+        learner = {"CPU": per_learner, "GPU": float(gpus)}
         bundles += [learner] * config.num_learners
     return tune.PlacementGroupFactory([{name: amount for name, amount in one.items() if amount} for one in bundles])
 

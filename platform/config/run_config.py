@@ -110,6 +110,9 @@ class FaultToleranceConfig(Section):
     learner_timeout_s: Real | None = Field(
         default=1800.0, gt=0, description="The same for a learner process, which then counts as dead; null: never."
     )
+    inference_timeout_s: Real = Field(
+        default=120.0, gt=0, description="The same for the process that acts for all runners, if inference is learner."
+    )
     recovery_interval_s: Real = Field(
         default=600.0, gt=0, description="Seconds between two saved states that learner processes go back to."
     )
@@ -202,6 +205,11 @@ class RunConfig(Section):
         default="sync",
         description="sync: a runner's environments share its process; async: each has a process of its own.",
     )
+    inference: Literal["runner", "learner"] = Field(
+        default="runner",
+        description="runner: each acts with its own copy of the policy; learner: one process on the learner's device "
+        "acts for all of them.",
+    )
 
     data: DataConfig = DataConfig()
     start: StartConfig = StartConfig()
@@ -218,6 +226,12 @@ class RunConfig(Section):
             raise ValueError(
                 "engine local is one process: num_runners and num_learners must be 0 (engine rllib takes more)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _inference_is_for_runners(self) -> Self:
+        if self.inference == "learner" and not self.num_runners:
+            raise ValueError("inference learner acts for runners: num_runners must be at least 1")
         return self
 
     @model_validator(mode="after")

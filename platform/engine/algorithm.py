@@ -20,11 +20,13 @@ from oneiros.platform.checkpoint import (
     require_spaces,
     write_tree,
 )
+from oneiros.platform.engine import runners
 from oneiros.platform.engine.checkpoints import FileSystem, Location, config_of, local_copy, write_to
 from oneiros.platform.engine.config import ENV_SPACES, DreamerV3Config, WorldModelConfig
 from oneiros.platform.engine.env_runner import WorldModelEnvRunner
 from oneiros.platform.engine.evaluation import play_on_runners
 from oneiros.platform.engine.flow import Flow
+from oneiros.platform.engine.inference import Place, start_inference
 from oneiros.platform.engine.learner import WorldModelLearner
 from oneiros.platform.engine.learner_calls import LearnerDied
 from oneiros.platform.engine.supervisor import Supervisor
@@ -58,10 +60,6 @@ RLLIB_NAMES = {
 
 Result = TypeVar("Result")
 
-PROBE = "probe"
-STOP_SECONDS = 10.0
-"""How long env runners may take to close their environments."""
-
 
 class WorldModelAlgorithm(Algorithm):
     """Any ``oneiros.algorithms.contract.Agent`` as an RLlib algorithm.
@@ -94,9 +92,11 @@ class WorldModelAlgorithm(Algorithm):
         self.calls = self._supervisor.call(self.learner_group)
         self.loop: Loop | None = None
         self.flow: Flow | None = None
+        self._inference_place: Place | None = None
         self._rates = Rates()
         if self.env_runner_group.num_remote_env_runners():
             self.flow = Flow(self.config, self.env_runner_group, self.calls)
+            self._place_inference()
             self.flow.publish()
             self._save_for_recovery()
         else:
@@ -139,7 +139,9 @@ class WorldModelAlgorithm(Algorithm):
             self.calls.close()
         for group in (getattr(self, "env_runner_group", None), getattr(self, "eval_env_runner_group", None)):
             if group is not None:
-                _end_runners(group)
+                runners.end(group)
+        if getattr(self, "flow", None) is not None:
+            self._end_inference()
         super().cleanup()
 
     # ---- training ----------------------------------------------------------------------------------------------------
@@ -216,10 +218,24 @@ class WorldModelAlgorithm(Algorithm):
             self.flow.learners = self.calls
             self.flow.relearn_from(state, updates)
             try:
+                self._place_inference()
                 self.flow.publish()
                 return
             except LearnerDied as again:
                 death = again
+
+    def _place_inference(self) -> None:
+        """Have somebody act for the runners where the learners are, if that is wanted."""
+        if self.config.inference == "runner":
+            return
+        place = self.calls.call("place")[0]
+        if place != self._inference_place:
+            self._end_inference()
+            self._flow.server, self._inference_place = start_inference(self.config, self._env_spaces(), place), place
+
+    def _end_inference(self) -> None:
+        if self._flow.server is not None:
+            ray.kill(self._flow.server)
 
     def _build_learners(self) -> LearnerGroup:
         spec = self.config.get_multi_rl_module_spec(spaces=self.spaces)
@@ -231,16 +247,8 @@ class WorldModelAlgorithm(Algorithm):
             self._supervisor.save(self.env_steps)
 
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
-        """Take runners that Ray has restarted back into service; their weights come with the next request.
-
-        Nobody waits for one that is still starting: RLlib's own probe would hold up training for as long.
-        """
-        manager = env_runner_group._worker_manager
-        unhealthy = [runner for runner in manager.actor_ids() if not manager.is_actor_healthy(runner)]
-        if unhealthy:
-            manager.foreach_actor_async("ping", tag=PROBE, remote_actor_ids=unhealthy, healthy_only=False)
-        answers: Any = manager.fetch_ready_async_reqs(tags=PROBE, timeout_seconds=0, mark_healthy=True)
-        return [answer.actor_id for answer in answers if answer.ok]
+        """See ``runners.take_back``; RLlib calls this."""
+        return runners.take_back(env_runner_group)
 
     @property
     def env_steps(self) -> int:
@@ -479,14 +487,6 @@ class WorldModelAlgorithm(Algorithm):
             getattr(self.config, f"callbacks_{name}"),
             kwargs={"algorithm": self, "metrics_logger": self.metrics, **kwargs},
         )
-
-
-def _end_runners(group: EnvRunnerGroup) -> None:
-    """Let env runners close their environments, then end them: RLlib alone would wait for ever for one that hangs."""
-    group.foreach_env_runner(
-        "stop", healthy_only=False, local_env_runner=False, timeout_seconds=STOP_SECONDS, mark_healthy=False
-    )
-    group._worker_manager.clear()
 
 
 class DreamerV3(WorldModelAlgorithm):

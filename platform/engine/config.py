@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from gymnasium import spaces
 from oneiros.envs.registry import Vectorization
@@ -65,6 +65,8 @@ class WorldModelConfig(AlgorithmConfig):
         self.broadcast_interval_s = 0.25
         self.env_runner_threads = 1
         self.env_runner_timeout_s: float | None = 600.0
+        self.inference: Literal["runner", "learner"] = "runner"
+        self.inference_timeout_s = 120.0
         self.learner_threads: int | None = None
         self.learner_timeout_s: float | None = 1800.0
         self.most_nonfinite_updates = 50
@@ -131,11 +133,8 @@ class WorldModelConfig(AlgorithmConfig):
         for name in hyper:
             if name not in known:
                 raise _unknown("training()", name, [*given, *known])
-        for name, value in given.items():
-            if value is not NotProvided:
-                setattr(self, name, value)
         self.hyper = {**self.hyper, **hyper}
-        return self
+        return self._take(given)
 
     def replay(
         self,
@@ -163,33 +162,36 @@ class WorldModelConfig(AlgorithmConfig):
             "replay_mixture": mixture,
             "replay_latent_stride": latent_stride,
         }
-        for name, value in given.items():
-            if value is not NotProvided:
-                setattr(self, name, value)
-        return self
+        return self._take(given)
 
     def env_runners(
-        self, *, vectorization: Any = NotProvided, env_runner_threads: Any = NotProvided, **kwargs: Any
+        self,
+        *,
+        vectorization: Any = NotProvided,
+        env_runner_threads: Any = NotProvided,
+        inference: Any = NotProvided,
+        **kwargs: Any,
     ) -> Self:
-        """Set RLlib's env runner options, and two of ours.
+        """Set RLlib's env runner options, and three of ours.
 
         Args:
             vectorization: ``sync``: a runner's environments share its process; ``async``: each has its own.
-            env_runner_threads: Processor threads of a runner.
+            env_runner_threads: Processor threads of a runner, or of whoever acts for all of them.
+            inference: ``runner``: each acts with its own copy of the policy; ``learner``: they hold no model, and one
+                process on the learner's device acts for all, which suits models too large to copy to every host.
             kwargs: RLlib's own, such as ``num_env_runners`` and ``num_envs_per_env_runner``.
         """
         super().env_runners(**kwargs)
-        if vectorization is not NotProvided:
-            self.vectorization = vectorization
-        if env_runner_threads is not NotProvided:
-            self.env_runner_threads = env_runner_threads
-        return self
+        return self._take(
+            {"vectorization": vectorization, "env_runner_threads": env_runner_threads, "inference": inference}
+        )
 
     def fault_tolerance(
         self,
         *,
         env_runner_timeout_s: Any = NotProvided,
         learner_timeout_s: Any = NotProvided,
+        inference_timeout_s: Any = NotProvided,
         recovery_directory: Any = NotProvided,
         recovery_interval_s: Any = NotProvided,
         most_learner_restarts: Any = NotProvided,
@@ -201,6 +203,8 @@ class WorldModelConfig(AlgorithmConfig):
             env_runner_timeout_s: Seconds after which an env runner that was asked for a chunk and says nothing is
                 ended and started again, also while it plays episodes of an evaluation; None waits for ever.
             learner_timeout_s: The same of a learner in a process of its own, which is replaced as one that died is.
+            inference_timeout_s: Seconds after which the process that acts for all runners, if one does, is ended and
+                started again because a runner got no answer.
             recovery_directory: Where the learners' state is saved now and then, to go on from when one dies; by
                 default a dead learner ends the training.
             recovery_interval_s: Seconds between two such states.
@@ -209,17 +213,15 @@ class WorldModelConfig(AlgorithmConfig):
             kwargs: RLlib's own, such as ``restart_failed_env_runners``.
         """
         super().fault_tolerance(**kwargs)
-        if env_runner_timeout_s is not NotProvided:
-            self.env_runner_timeout_s = env_runner_timeout_s
-        if learner_timeout_s is not NotProvided:
-            self.learner_timeout_s = learner_timeout_s
-        if recovery_directory is not NotProvided:
-            self.recovery_directory = recovery_directory
-        if recovery_interval_s is not NotProvided:
-            self.recovery_interval_s = recovery_interval_s
-        if most_learner_restarts is not NotProvided:
-            self.most_learner_restarts = most_learner_restarts
-        return self
+        given = {
+            "env_runner_timeout_s": env_runner_timeout_s,
+            "learner_timeout_s": learner_timeout_s,
+            "inference_timeout_s": inference_timeout_s,
+            "recovery_directory": recovery_directory,
+            "recovery_interval_s": recovery_interval_s,
+            "most_learner_restarts": most_learner_restarts,
+        }
+        return self._take(given)
 
     def hyperparameters(self) -> Any:
         """Return the agent's validated ``Config``; raises ``ConfigError``."""
@@ -283,6 +285,7 @@ class WorldModelConfig(AlgorithmConfig):
             raise ConfigError(f"train_ratio is {self.train_ratio!r}; it must be a number of replayed steps above 0.")
         if self.vectorization not in ("sync", "async"):
             raise ConfigError(f"vectorization is {self.vectorization!r}; it must be sync or async.")
+        self._check_inference()
         if self.evaluation_duration_unit != "episodes" or not isinstance(self.evaluation_duration, int):
             raise ConfigError(
                 f"evaluation_duration is {self.evaluation_duration!r} {self.evaluation_duration_unit}; "
@@ -315,6 +318,21 @@ class WorldModelConfig(AlgorithmConfig):
         if self.min_time_s_per_iteration is None and self.num_env_runners > 0:
             self.min_time_s_per_iteration = 1.0
         super().validate()
+
+    def _check_inference(self) -> None:
+        if self.inference not in ("runner", "learner"):
+            raise ConfigError(f"inference is {self.inference!r}; it must be runner or learner.")
+        if isinstance(self.inference_timeout_s, bool) or not self.inference_timeout_s > 0:
+            raise ConfigError(f"inference_timeout_s is {self.inference_timeout_s!r}; it must be above 0.")
+        if self.inference == "runner":
+            return
+        if self.num_env_runners == 0:
+            raise ConfigError("inference is learner, but there are no env runners to act for: num_env_runners is 0.")
+        if hasattr(agent_class(self.agent), "examine"):
+            raise ConfigError(
+                f"inference is learner, but the agent {agent_name(self.agent)} examines its evaluations, for which "
+                "runners need its model: use inference=runner."
+            )
 
     def get_default_learner_class(self) -> type:
         """Return the learner that hosts ``LearnerCore``."""
@@ -387,6 +405,12 @@ class WorldModelConfig(AlgorithmConfig):
                 setattr(self, name, value)
         return self
 
+    def _take(self, given: Mapping[str, Any]) -> Self:
+        for name, value in given.items():
+            if value is not NotProvided:
+                setattr(self, name, value)
+        return self
+
     def _hyper_names(self) -> list[str]:
         return list(agent_class(self.agent).Config.model_fields)
 
@@ -406,6 +430,7 @@ _KEPT = (
     "env_steps_per_iteration",
     "broadcast_interval_s",
     "env_runner_threads",
+    "inference",
     "learner_threads",
     "most_nonfinite_updates",
     "num_env_runners",

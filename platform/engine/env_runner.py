@@ -6,16 +6,19 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
 import torch
 from gymnasium.vector import VectorEnv
-from oneiros.algorithms.contract import Agent
+from oneiros.algorithms.contract import Agent, Mode, Policy
 from oneiros.envs import registry
 from oneiros.platform.engine.callbacks import FinishedEpisode, call
 from oneiros.platform.engine.config import ENV_SPACES, WorldModelConfig, single_spaces
+from oneiros.platform.engine.inference import SECONDS_FOR_WEIGHTS
+from oneiros.platform.engine.published import Published
+from oneiros.platform.engine.remote_policy import RemotePolicy
 from oneiros.platform.engine.rllib_envs import resolve
 from oneiros.platform.engine.torch_flags import kept_torch_flags
 from oneiros.platform.engine.watchdog import Watchdog
@@ -28,20 +31,6 @@ from ray.rllib.env.env_runner import EnvRunner
 from torch import Tensor
 
 log = logging.getLogger(__name__)
-
-SECONDS_FOR_WEIGHTS = 60.0
-"""How long new weights may take from the learner's host before acting goes on with the old ones."""
-
-
-@dataclass(frozen=True)
-class Published:
-    """Policy weights in the object store."""
-
-    number: int
-    """Counts what was published; it rises even where ``updates`` fell, after going back to a checkpoint."""
-    updates: int
-    """Updates that made them."""
-    weights: ray.ObjectRef[Any]
 
 
 @dataclass
@@ -63,7 +52,7 @@ class Announcement:
 
 
 class WorldModelEnvRunner(EnvRunner):
-    """Steps the environments of one process with its own copy of the policy.
+    """Steps the environments of one process with its own copy of the policy, or one on the learner's device.
 
     A runner beside remote ones (worker 0) has no environments: RLlib wants it, and evaluations may be played in it.
     """
@@ -84,13 +73,13 @@ class WorldModelEnvRunner(EnvRunner):
         self._env_id, self._env_options = resolve(self.config.env, kwargs["env_creator"], self._context)
         self._spaces = kwargs.get("spaces")
         self._published = -1
-        self.policy: Agent | None = None
+        self.policy: Policy | None = None
         self.collector: RolloutCollector | None = None
         if self.worker_index:
             torch.set_num_threads(self.config.env_runner_threads)
         if self.worker_index or not self.num_workers:
             self.make_env()
-        if self.worker_index:
+        if self.worker_index and self.config.inference == "runner":
             self.make_module()
 
     # ---- ours --------------------------------------------------------------------------------------------------------
@@ -120,6 +109,8 @@ class WorldModelEnvRunner(EnvRunner):
             with Watchdog(self._patience(2)):
                 if self.env is None:
                     self.make_env()
+                if newest is not None and newest.server is not None and self.policy is None:
+                    self.policy = self._ask_at(newest, "train")
                 collector = self._collector(random_steps)
                 if newest is not None and newest.number > self._published:
                     self._take_weights(collector.rollout, newest)
@@ -143,6 +134,8 @@ class WorldModelEnvRunner(EnvRunner):
     def collect(self, steps: int) -> Collected:
         """Take ``steps`` steps in every environment; calls the user's ``on_episode_end``."""
         collected = self._collector().collect(steps)
+        if isinstance(self.policy, RemotePolicy):
+            collected = _completed(collected, self.policy)
         self.num_env_steps_sampled_lifetime += collected.chunk.env_steps
         for episode in collected.episodes:
             call(
@@ -166,9 +159,13 @@ class WorldModelEnvRunner(EnvRunner):
 
         In a process of its own, a runner whose environments hang meanwhile ends itself.
         """
-        tensors = ray.get(weights.weights, timeout=SECONDS_FOR_WEIGHTS) if isinstance(weights, Published) else weights
-        policy = self._build_policy(*self._single_spaces(), seed=seed)
-        policy.load_policy_state(tensors)
+        policy: Policy
+        if isinstance(weights, Published) and weights.server is not None:
+            policy = self._ask_at(weights, "eval")
+        else:
+            own = weights if isinstance(weights, Mapping) else ray.get(weights.weights, timeout=SECONDS_FOR_WEIGHTS)
+            policy = self._build_policy(*self._single_spaces(), seed=seed)
+            policy.load_policy_state(own)
         with Watchdog(self._patience()) as watchdog:
             return evaluate(
                 self._env_id,
@@ -260,7 +257,14 @@ class WorldModelEnvRunner(EnvRunner):
             self.collector = RolloutCollector(rollout)
         return self.collector
 
+    def _ask_at(self, published: Published, mode: Mode) -> RemotePolicy:
+        return RemotePolicy(published, mode, self.config.inference_timeout_s)
+
     def _take_weights(self, rollout: Rollout, newest: Published) -> None:
+        if isinstance(self.policy, RemotePolicy):
+            self.policy.offer(newest)
+            self._published = newest.number
+            return
         try:
             rollout.load_policy(ray.get(newest.weights, timeout=SECONDS_FOR_WEIGHTS), newest.updates)
         except RayError as error:
@@ -291,3 +295,10 @@ class WorldModelEnvRunner(EnvRunner):
             return env.observation_space, env.action_space
         finally:
             env.close()  # type: ignore[no-untyped-call]
+
+
+def _completed(collected: Collected, policy: RemotePolicy) -> Collected:
+    """What was collected, with what only the policy knows: whose weights acted, and how often it had to ask again."""
+    acted = policy.acted()
+    faults = {**collected.faults, "inference_retries": acted.retries} if acted.retries else collected.faults
+    return collected._replace(chunk=replace(collected.chunk, policy_version=acted.updates), faults=faults)

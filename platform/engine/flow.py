@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from oneiros.platform.engine.config import WorldModelConfig
-from oneiros.platform.engine.env_runner import Announcement, Published
+from oneiros.platform.engine.env_runner import Announcement
 from oneiros.platform.engine.learner import LearnResult
 from oneiros.platform.engine.learner_calls import Answer, LearnerCalls, LearnerDied
+from oneiros.platform.engine.published import Published
 from oneiros.platform.training.episodes import EpisodeLog
 from oneiros.platform.training.ratio import TrainRatio
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
@@ -58,6 +59,8 @@ class Flow:
         self._updates_in_flight = 0
         self.published: Published | None = None
         """The weights that runners are given now."""
+        self.server: Any = None
+        """Who acts with them for the runners; None: they do."""
         self._publications = 0
         self._published_at = 0.0
         self._per_second = 1.0
@@ -302,7 +305,8 @@ class Flow:
             self._statistics = _joined([result.statistics for result in results])
             if results[0].weights:
                 self._publications += 1
-                self.published = Published(self._publications, results[0].updates, results[0].weights[0])
+                weights = results[0].weights[0]
+                self.published = Published(self._publications, results[0].updates, weights, self.server)
 
     def _measure(self, updates: int, seconds: float) -> None:
         """Keep a smoothed estimate of updates per second, from the learners' own clocks.

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from oneiros.algorithms.contract import Agent
 from oneiros.platform.data import fill, open_data
 from oneiros.platform.engine.config import WorldModelConfig
+from oneiros.platform.engine.inference import CUDA_DEVICES, Place
 from oneiros.platform.engine.torch_flags import kept_torch_flags
 from oneiros.platform.engine.transfer import Saved, this_host
 from oneiros.platform.training.agents import build_agent, resolve_device
@@ -81,7 +82,7 @@ class WorldModelLearner(Learner):
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         if config.num_learners:
             torch.set_num_threads(config.threads_of_learner() or torch.get_num_threads())
-        device = resolve_device(config.device)
+        self._computes_on = device = resolve_device(config.device)
         hyper = config.hyperparameters()
         hyper = hyper.model_copy(update={"batch_size": hyper.batch_size // self.world})
         seed = config.seed or 0
@@ -205,6 +206,10 @@ class WorldModelLearner(Learner):
     def policy_state(self) -> dict[str, Tensor]:
         """Return the newest policy weights."""
         return self.core.policy_state()
+
+    def place(self) -> Place:
+        """Return where this learner computes."""
+        return Place(ray.get_runtime_context().get_node_id(), str(self._computes_on), os.environ.get(CUDA_DEVICES))
 
     def process_id(self) -> int:
         """Return the id of the process that this learner runs in."""

@@ -34,6 +34,7 @@ class RLlibEngine:
                 configure_logging=False,
             )
         try:
+            settings.learners(num_gpus_per_learner=gpus_per_learner(config, ray.cluster_resources().get("GPU", 0.0)))
             algorithm = settings.build_algo()
             assert isinstance(algorithm, WorldModelAlgorithm)
             self.algorithm = algorithm
@@ -89,6 +90,17 @@ class RLlibEngine:
             ray.shutdown()
 
 
+def gpus_per_learner(run: RunConfig, there: float) -> int:
+    """Return how many GPUs each learner process asks for, where the cluster has ``there`` so far.
+
+    Ray hides them from a process that asks for none. A learner in this process sees what this process does.
+    """
+    if run.num_learners == 0 or run.device == "cpu":
+        return 0
+    # A cluster that grows may bring those that are asked for by name.
+    return int(run.device != "auto" or there >= run.num_learners)
+
+
 def algorithm_config(run: RunConfig) -> WorldModelConfig:
     """Return the RLlib config that means the same as ``run``."""
     settings = DreamerV3Config(DreamerV3) if run.agent == "dreamerv3" else WorldModelConfig(agent=run.agent)
@@ -99,6 +111,7 @@ def algorithm_config(run: RunConfig) -> WorldModelConfig:
             num_env_runners=run.num_runners,
             num_envs_per_env_runner=run.num_envs_per_runner,
             vectorization=run.vectorization,
+            inference=run.inference,
         )
         .learners(num_learners=run.num_learners)
         .training(

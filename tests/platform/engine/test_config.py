@@ -3,7 +3,7 @@ import copy
 import pytest
 from oneiros.platform.config import ConfigError, RunConfig
 from oneiros.platform.engine import DreamerV3, DreamerV3Config, WorldModelConfig
-from oneiros.platform.engine.rllib_engine import algorithm_config
+from oneiros.platform.engine.rllib_engine import algorithm_config, gpus_per_learner
 
 
 def fake():
@@ -99,3 +99,12 @@ def test_a_copy_is_independent():
     config = fake().training(hidden=8)
     other = copy.deepcopy(config).training(hidden=4)
     assert config.hyperparameters().hidden == 8 and other.hyperparameters().hidden == 4
+
+
+@pytest.mark.parametrize(
+    "learners, device, there, wanted",
+    [(0, "cuda", 4, 0), (2, "cpu", 4, 0), (2, "auto", 4, 1), (2, "auto", 1, 0), (2, "auto", 0, 0), (2, "cuda", 0, 1)],
+)
+def test_learner_processes_ask_for_the_gpus_that_ray_would_hide_from_them(learners, device, there, wanted):
+    run = RunConfig(env="CartPole-v1", num_runners=2, num_learners=learners, device=device)
+    assert gpus_per_learner(run, there) == wanted
