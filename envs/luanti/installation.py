@@ -13,7 +13,7 @@ from pathlib import Path
 from oneiros.envs.contract import MissingDependency, Requirement
 
 HERE = Path(__file__).parent
-SHIM_SOURCE = HERE / "native" / "shim.c"
+SHIM_SOURCES = (HERE / "native" / "shim.c", HERE / "native" / "culling.c")
 GAME_SOURCE = HERE / "game"
 GAME = "oneiros"
 APT = "apt-get install -y --no-install-recommends minetest minetest-data xvfb libgl1-mesa-dri gcc libc6-dev libx11-dev"
@@ -76,7 +76,7 @@ def cache_folder() -> Path:
 
 def shim() -> Path:
     """The compiled shim; compiles it where this version of it is not in the cache yet."""
-    source = SHIM_SOURCE.read_bytes()
+    source = b"".join(path.read_bytes() for path in SHIM_SOURCES)
     target = cache_folder() / f"shim-{hashlib.sha256(source).hexdigest()[:16]}.so"
     if target.is_file():
         return target
@@ -87,10 +87,9 @@ def shim() -> Path:
     # Several processes may do this at once: each compiles for itself, and the last one to finish wins.
     handle, partial = tempfile.mkstemp(dir=target.parent, suffix=".so")
     os.close(handle)
-    flags = ["-O2", "-shared", "-fPIC", "-ftls-model=initial-exec", "-fno-strict-aliasing"]
-    made = subprocess.run(
-        [gcc, *flags, "-o", partial, str(SHIM_SOURCE), "-ldl", "-lpthread"], capture_output=True, text=True, check=False
-    )
+    flags = ["-O3", "-shared", "-fPIC", "-ftls-model=initial-exec", "-fno-strict-aliasing"]
+    command = [gcc, *flags, "-o", partial, *map(str, SHIM_SOURCES), "-ldl", "-lpthread"]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode != 0:
         os.unlink(partial)
         said = (made.stderr.strip() or f"{gcc} ended with exit code {made.returncode}").splitlines()[0]

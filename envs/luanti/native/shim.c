@@ -76,11 +76,15 @@ struct datagram {
 struct wire { /* one UDP socket of the game */
     int used;
     uint16_t port;
+    pthread_cond_t arrived;
     struct datagram *first, *last;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+/* Each is for one kind of waiting, so that nobody is woken in vain: every wake-up costs as much as a small mesh. */
+static pthread_cond_t quiet = PTHREAD_COND_INITIALIZER; /* the client: a role is idle */
+static pthread_cond_t turn = PTHREAD_COND_INITIALIZER;  /* the map generator and the mesh builder */
+static pthread_cond_t serve = PTHREAD_COND_INITIALIZER; /* the server */
 static struct worker workers[64];
 static int worker_count, busy[ROLES];
 static int server_may_run, client_waits; /* whose turn it is */
@@ -101,7 +105,9 @@ static void set_idle(struct worker *worker, int idle) {
     if (worker->idle == idle) return;
     worker->idle = idle;
     busy[worker->role] += idle ? -1 : 1;
-    pthread_cond_broadcast(&changed);
+    if (busy[worker->role]) return;
+    pthread_cond_signal(&quiet);
+    if (worker->role == SERVER) pthread_cond_broadcast(&turn);
 }
 
 static void wake(const void *what) {
@@ -141,16 +147,16 @@ static void wait_until_idle(enum role first, enum role last) {
         int any = 0;
         for (enum role role = first; role <= last; role++) any += busy[role];
         if (!any) return;
-        pthread_cond_wait(&changed, &lock);
+        pthread_cond_wait(&quiet, &lock);
     }
 }
 
 /* The map generator and the mesh builder work while the others wait, so that nobody sees half of what they do. */
 static void wait_for_turn(void) {
     if (self->role == EMERGE)
-        while (busy[SERVER]) pthread_cond_wait(&changed, &lock);
+        while (busy[SERVER]) pthread_cond_wait(&turn, &lock);
     if (self->role == MESH)
-        while (!client_waits) pthread_cond_wait(&changed, &lock);
+        while (!client_waits) pthread_cond_wait(&turn, &lock);
 }
 
 static int real_wait(sem_t *semaphore, const struct timespec *until) {
@@ -167,7 +173,7 @@ static int wait_in_turn(sem_t *semaphore, const struct timespec *until) {
     if (self->role == SERVER && until) {
         /* The server sleeps here between two steps: until its turn, and not for as long as it asks. */
         if (!server_may_run) set_idle(self, 1);
-        while (!server_may_run) pthread_cond_wait(&changed, &lock);
+        while (!server_may_run) pthread_cond_wait(&serve, &lock);
         server_may_run = 0;
         set_idle(self, 0);
         pthread_mutex_unlock(&lock);
@@ -305,7 +311,7 @@ int socket(int domain, int type, int protocol) {
     int file = (int)syscall(SYS_socket, domain, type, protocol);
     if (game && domain == AF_INET && (type & 0xf) == SOCK_DGRAM && file >= 0 && file < 1024) {
         pthread_mutex_lock(&lock);
-        wires[file] = (struct wire){.used = 1};
+        wires[file] = (struct wire){.used = 1, .arrived = PTHREAD_COND_INITIALIZER};
         pthread_mutex_unlock(&lock);
     }
     return file;
@@ -344,7 +350,7 @@ ssize_t sendto(int file, const void *data, size_t size, int flags, const struct 
         if (port < 20000 || port > 40000) { /* to the client, which has a port of ours */
         } else if (size > BLOCK_BYTES) server_bytes += (int)size;
         wake(target);
-        pthread_cond_broadcast(&changed);
+        pthread_cond_signal(&target->arrived);
     } else {
         free(datagram);
     }
@@ -370,7 +376,7 @@ int select(int count, fd_set *reads, fd_set *writes, fd_set *errors, struct time
             self->waiting = wire;
             set_idle(self, 1);
         }
-        late = pthread_cond_timedwait(&changed, &lock, &until) == ETIMEDOUT;
+        late = pthread_cond_timedwait(&wire->arrived, &lock, &until) == ETIMEDOUT;
     }
     if (self) {
         self->waiting = NULL;
@@ -530,14 +536,14 @@ static void run_turns(void) {
     pthread_mutex_lock(&lock);
     client_waits = 1;
     server_bytes = 0;
-    pthread_cond_broadcast(&changed);
+    pthread_cond_broadcast(&turn);
     wait_until_idle(SENDER, RECEIVER);
     for (int i = 0; i < worker_count; i++)
         if (workers[i].role == SERVER) {
             wait_until_idle(SERVER, SERVER);
             server_may_run = 1;
             set_idle(&workers[i], 0);
-            pthread_cond_broadcast(&changed);
+            pthread_cond_signal(&serve);
             break;
         }
     wait_until_idle(SENDER, MESH);

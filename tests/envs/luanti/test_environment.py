@@ -15,12 +15,14 @@ import pytest
 from gymnasium.error import ResetNeeded
 from luanti_traces import leftovers, processes, settles  # type: ignore[import-not-found]
 from oneiros.envs import registry
+from oneiros.envs.luanti import installation
 from oneiros.envs.luanti import instance as instances
 from oneiros.envs.luanti.items import kinds
 from oneiros.envs.minecraft.actions import NAMES
 
 pytestmark = pytest.mark.usefixtures("engine")
 WORLD = 7
+JUNGLE = 3
 
 
 def make(**options: Any) -> Any:
@@ -94,6 +96,19 @@ def test_the_same_seed_and_actions_give_the_same_episode_in_another_process() ->
     assert traces[0][1] == traces[1][1]
     assert traces[0][0] == traces[1][0]
     assert len(set(traces[0][0])) > 50
+
+
+def test_what_is_left_out_of_a_picture_was_not_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    traces = []
+    for sources in (installation.SHIM_SOURCES, installation.SHIM_SOURCES[:1]):
+        monkeypatch.setattr(installation, "SHIM_SOURCES", sources)
+        env = make(worlds=[JUNGLE])
+        try:
+            traces.append(trace(env, 60)[0])
+        finally:
+            env.close()
+    assert traces[0] == traces[1]
+    assert len(set(traces[0])) > 20
 
 
 def test_one_step_is_one_step_of_the_server(env: Any) -> None:
