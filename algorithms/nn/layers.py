@@ -139,12 +139,6 @@ class Conv(Layer):
         return F.conv2d(x, weight, bias, padding=self.padding)
 
 
-def _reciprocal(x: Tensor, axis: int) -> Tensor:
-    """One over the root mean square, in float32."""
-    square = torch.linalg.vector_norm(x, dim=axis, keepdim=True, dtype=torch.float32).square()
-    return torch.rsqrt(square / x.shape[axis] + NORM_EPS)
-
-
 def _normed(x: Tensor, reciprocal: Tensor) -> Tensor:
     """Their product in float32, in memory of its own; of two dtypes it would take twice as long as with a cast."""
     return x * reciprocal if x.dtype == torch.float32 else x.float().mul_(reciprocal)
@@ -152,7 +146,8 @@ def _normed(x: Tensor, reciprocal: Tensor) -> Tensor:
 
 def _norm_silu(x: Tensor, scale: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """The output and the reciprocal root mean square, for ``scale`` shaped to broadcast."""
-    reciprocal = _reciprocal(x, axis)
+    square = torch.linalg.vector_norm(x, dim=axis, keepdim=True, dtype=torch.float32).square_()
+    reciprocal = square.div_(x.shape[axis]).add_(NORM_EPS).rsqrt_()
     return F.silu(_normed(x, reciprocal).mul_(scale), inplace=True).to(x.dtype), reciprocal
 
 
@@ -190,7 +185,8 @@ class NormSiLU(nn.Module):
         """Normalise ``(..., units)`` or ``(N, units, H, W)``; the result keeps the input's dtype."""
         axis, scale = (1, self.scale[:, None, None]) if x.ndim == 4 else (-1, self.scale)
         if torch.compiler.is_compiling():
-            return F.silu(x * _reciprocal(x, axis) * scale).to(x.dtype)
+            square = torch.linalg.vector_norm(x, dim=axis, keepdim=True, dtype=torch.float32).square()
+            return F.silu(x * torch.rsqrt(square / x.shape[axis] + NORM_EPS) * scale).to(x.dtype)
         if not torch.is_grad_enabled():
             return _norm_silu(x, scale, axis)[0]
         out: Tensor = _NormSiLU.apply(x, scale, axis)  # type: ignore[no-untyped-call]
