@@ -49,6 +49,8 @@ SETTINGS = {
     "fault_tolerance.learner_timeout_s": 120,
 }  # fmt: skip
 SAMPLE_SECONDS = 10.0
+SAMPLES_A_LIST = 6
+"""After so many samples it is written down which files are open."""
 SECONDS_TO_RECOVER = 600.0
 """Beyond which a fault counts as not recovered from."""
 MOST_UNEXPECTED = 20
@@ -71,6 +73,7 @@ class Soak:
         self.life = 0
         self.done: list[dict[str, Any]] = []
         self.samples: list[dict[str, Any]] = []
+        self.held: list[dict[str, Any]] = []
         self.unexpected: list[str] = []
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -266,14 +269,17 @@ class Soak:
         sample["run_mb"] = round(sum(f.stat().st_size for f in self.run.rglob("*") if f.is_file()) / 2**20, 1)
         sample |= {name: metrics.get(name, 0) for name in ("env_steps", "updates", "replay/rows")}
         self.samples.append(sample)
+        if len(self.samples) % SAMPLES_A_LIST == 0:
+            self.held.append({"at_s": sample["at_s"], "life": self.life, "files": self.processes.held()})
 
     def _finish(self) -> dict[str, Any]:
         """SIGTERM, and then nothing may be left."""
         metrics = self.newest()
-        began = time.monotonic()
+        began, when = time.monotonic(), time.time()
         self.driver.send_signal(signal.SIGTERM)
         code = self.driver.wait(180)
         ended = time.monotonic() - began
+        saved = max((path.stat().st_mtime for path in (self.run / "checkpoints").glob("*/manifest.json")), default=0.0)
         time.sleep(5.0)
         left = [process for process in self.processes.known if _lives(process)]
         steps = [row["env_steps"] for row in read_metrics(self.run / "metrics.jsonl") if "updates" in row]
@@ -291,6 +297,7 @@ class Soak:
             },
             "unexpected": self.unexpected,
             "exit_code_on_sigterm": code,
+            "seconds_to_save": round(saved - when, 1),
             "seconds_to_save_and_exit": round(ended, 1),
             "processes_left": [process.pid for process in left],
             "records_in_order": all(one < other for one, other in itertools.pairwise(steps)),
@@ -301,6 +308,7 @@ class Soak:
             "verdict": verdict(self.samples, self.life),
             "faults": self.done,
             "samples": self.samples,
+            "held": self.held,
         }
 
 
@@ -344,7 +352,9 @@ def main() -> None:
             if soak.server.poll() is None:
                 _end(soak.server)
     result = {"machine": describe(torch.device("cpu")), "settings": SETTINGS, "seed": options.seed, **result}
-    print(json.dumps({key: value for key, value in result.items() if key not in ("samples", "faults")}, indent=1))
+    print(
+        json.dumps({key: value for key, value in result.items() if key not in ("samples", "faults", "held")}, indent=1)
+    )
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 
