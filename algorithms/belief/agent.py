@@ -101,6 +101,10 @@ class Belief(LearningAgent):
             clip_apart(self.weights)
         self.slow_weights = Weights([self.slow_critic], torch.float32, trained=False)
         self.return_scale = ReturnScale(config.return_rate).to(self.device)
+        self.batch_keys = (
+            *(*self.obs_space, *self.action_space, "reward", "is_first", "is_last", "is_terminal"),
+            *(*(f"latent/{key}" for key in self.latent_fields), "latent_valid"),
+        )
         self.prepare_learning(config, seed)
 
     def _mind(self) -> tuple[BeliefModel, Actor, Critic]:
@@ -203,16 +207,6 @@ class Belief(LearningAgent):
         self.channel.settings = self.channel.settings.model_copy(update={"bit_budget": bits})
 
     # ---- learning ----------------------------------------------------------------------------------------------------
-
-    def update(self, batch: Mapping[str, Tensor]) -> tuple[Tensors, Tensors]:
-        """See ``contract.Agent``: world model, beliefs, actor and critic in one optimiser step."""
-        loss, latents, metrics = self.loss(self.prepare(batch))
-        loss.backward()
-        if self.all_reduce is not None:
-            self.all_reduce(self.weights.grad)
-        metrics = {**metrics, **self.step({})}
-        self.updates += 1
-        return metrics, latents
 
     def prepare(self, batch: Mapping[str, Tensor]) -> Tensors:
         """Split a batch ``(B, context + T, ...)`` of joint rows into what the loss reads, time first.
@@ -437,8 +431,7 @@ class Belief(LearningAgent):
         there = alive.expand_as(returns)
         if self.all_gather is not None:
             returns, there = self.all_gather(returns), self.all_gather(there)
-        counted = returns[there > 0]
-        return self.return_scale.update(counted) if len(counted) else self.return_scale.scale()
+        return self.return_scale.update(returns, there)
 
     def values(self, feat: Tensor, intents: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
         """Critic logits ``(H, M, G, bins)`` with gradient, and values ``(H, M, G)`` without."""
@@ -459,7 +452,7 @@ class Belief(LearningAgent):
         if self.model.zero is not None and seats.targets is not None:
             zero = self.model.zero(feat)
             for g, name in enumerate(seats.names):
-                owned = [c for c in seats.targets.components if bool(c.owned[g])]
+                owned = [c for c in seats.targets.components if c.owners[g]]
                 hits = [zero[:, g, c.columns].argmax(-1) == rows["truth"][:, g, c.columns].argmax(-1) for c in owned]
                 there = rows["alive"][:, g]
                 if hits:

@@ -93,7 +93,6 @@ class Hyperparameters(DreamerHyperparameters):
     reward_gradient: Literal[True] = Field(True, description="the reward head's gradient reaches the world model")
     precision: Literal["float32"] = Field("float32", description="compute dtype")
     compile: Literal["off"] = Field("off", description="the belief agent is not compiled")
-    cuda_graph: Literal[False] = Field(False, description="the belief agent's updates are not captured")
 
     @model_validator(mode="after")
     def _consistent(self) -> Hyperparameters:

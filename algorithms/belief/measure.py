@@ -259,7 +259,7 @@ def _owned(columns: Columns) -> list[tuple[int, str, Component]]:
     for g, name in enumerate(columns.names):
         for key, place in columns.places[columns.kind[name]].items():
             for c in columns.components:
-                if bool(c.owned[g]) and place.start <= c.start < place.stop:
+                if c.owners[g] and place.start <= c.start < place.stop:
                     found.append((g, f"{name}/{key}".rstrip("/"), c))
     return found
 

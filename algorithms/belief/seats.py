@@ -32,11 +32,12 @@ ALIVE, TURN, MASK = "alive", "turn", "action_mask"
 
 @dataclass(frozen=True)
 class Component:
-    """One discrete component: its columns, and which agents have it ``(G,)``."""
+    """One discrete component: its columns, and which agents have it ``(G,)``; ``owners`` says so to Python."""
 
     start: int
     count: int
     owned: Tensor
+    owners: tuple[bool, ...]
 
     @property
     def columns(self) -> slice:
@@ -69,7 +70,7 @@ class Columns:
                 if counts := class_counts(space):
                     self.places[k][key] = slice(at, at + sum(counts))
                     for count in counts:
-                        self.components.append(Component(at, count, has[:, k]))
+                        self.components.append(Component(at, count, has[:, k], tuple(has[:, k].tolist())))
                         at += count
         self.discrete = at
         for k, entries in enumerate(kinds):
@@ -98,7 +99,7 @@ class Columns:
     def to(self, device: torch.device) -> Columns:
         """Move the masks to ``device``."""
         self.owned, self.continuous = self.owned.to(device), self.continuous.to(device)
-        self.components = [Component(c.start, c.count, c.owned.to(device)) for c in self.components]
+        self.components = [Component(c.start, c.count, c.owned.to(device), c.owners) for c in self.components]
         return self
 
     def discrete_losses(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -21,7 +21,6 @@ from oneiros.algorithms.dreamerv3.returns import ReturnScale, lambda_return
 from oneiros.algorithms.dreamerv3.rssm import Latents
 from oneiros.algorithms.dreamerv3.step import PolicyStep
 from oneiros.algorithms.dreamerv3.world_model import WorldModel
-from oneiros.algorithms.nn.capture import Captured
 from oneiros.algorithms.nn.distributions import twohot_losses, twohot_mean, twohot_smooth_mean
 from oneiros.algorithms.nn.layers import MLP, frozen
 from oneiros.algorithms.nn.learning_agent import LearningAgent
@@ -139,11 +138,6 @@ class DreamerV3(LearningAgent):
         )
         if choose_compile(config.compile, self.device):
             self.compile()
-        self._backward: Callable[[Tensors], tuple[Tensors, Tensors]] = self.backward
-        self._step: Callable[[Tensors], Tensors] = self.step
-        if self.device.type == "cuda" and config.cuda_graph:
-            self._backward = Captured(self.backward, [self.generator], self.device)
-            self._step = Captured(self.step, [], self.device)
 
     @classmethod
     def check_spaces(cls, obs_space: SpaceDict, action_space: SpaceDict) -> None:
@@ -190,24 +184,6 @@ class DreamerV3(LearningAgent):
 
     # ---- learning ----------------------------------------------------------------------------------------------------
 
-    def update(self, batch: Mapping[str, Tensor]) -> tuple[Tensors, Tensors]:
-        """See ``contract.Agent``: world model, actor and critic in one optimiser step."""
-        inputs = {k: batch[k] for k in self.batch_keys if k in batch}
-        metrics, latents = self._backward(inputs)
-        if self.all_reduce is not None:
-            self.all_reduce(self.weights.grad)
-        metrics = {**metrics, **self._step({})}
-        self.updates += 1
-        return metrics, latents
-
-    def backward(self, batch: Tensors) -> tuple[Tensors, Tensors]:
-        """Metrics and refreshed latents of a batch, its gradients added to ``weights.grad``."""
-        self.weights.refresh()
-        self.slow_weights.refresh()
-        loss, latents, metrics = self.loss(self.prepare(batch))
-        loss.backward()
-        return metrics, latents
-
     def prepare(self, batch: Mapping[str, Tensor]) -> Tensors:
         """Split a batch ``(B, context + T, ...)`` into time-major rows and the state they start from.
 
@@ -250,7 +226,7 @@ class DreamerV3(LearningAgent):
         obs = {k: rows[k] for k in self.obs_space}
 
         # World model
-        tokens = self.model.encoder(obs, self.dtype).view(T, B, -1)
+        tokens = self.encode(obs).view(T, B, -1)
         start = Latents(rows["deter"], rows["stoch"])
         uniform = self._rand(T, B, rssm.groups)
         latents, logits = rssm.observe(tokens, rows["prev_action"], rows["is_first"], start, uniform)
@@ -319,6 +295,10 @@ class DreamerV3(LearningAgent):
                 SIGNAL: signal,
             }
         return total, refreshed, metrics
+
+    def encode(self, obs: Tensors) -> Tensor:
+        """Tokens ``(N, E)`` of replayed observations, in the compute dtype."""
+        return self.model.encoder(obs, self.dtype)  # type: ignore[no-any-return]
 
     def dream(self, feat: Tensor) -> Dream:
         """Imagine from ``(M, F)``; the actor alone gets gradients, and only if it learns through the dynamics."""
@@ -418,6 +398,10 @@ class DreamerV3(LearningAgent):
         imagining = ("imagine_step", "imagined_heads") if self.config.actor_gradient == "reinforce" else ()
         for name in (*imagining, "values", "acted"):
             setattr(self, name, piece(getattr(self, name)))
+        if self.device.type == "cuda":
+            # What a CPU gains nothing by costs a GPU launches, and passes over its memory.
+            self.encode, self.value = piece(self.encode), piece(self.value)  # type: ignore[method-assign]
+            self.optimiser.compile()
 
     def _scaled(self, losses: Mapping[str, Tensor]) -> list[Tensor]:
         scales = self.config.loss_scales.model_dump()

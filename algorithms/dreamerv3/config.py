@@ -96,7 +96,7 @@ class Hyperparameters(BaseModel):
         "auto", description="compute dtype; auto: bfloat16 on CUDA and on CPUs with bfloat16 matrix units"
     )
     compile: Literal["auto", "on", "off"] = Field(
-        "off", description="torch.compile of small pieces on a CPU; auto: when a C++ compiler is there"
+        "off", description="torch.compile of small pieces; auto: where the compiler is there (C++, or Triton on CUDA)"
     )
     cuda_graph: bool = Field(True, description="capture the whole update on CUDA")
 

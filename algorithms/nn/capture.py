@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,13 +32,32 @@ class Captured:
         self.calls = 0
         self.stream = torch.cuda.Stream(device)
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.inputs: Tensors = {}
+        self.inputs: Tensors | None = None
         self.results: Any = None
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> Any:
-        """Run ``fn``; raises ``ValueError`` if a shape or dtype differs from the first call's."""
-        if not self.inputs:
+        """Run ``fn``; raises ``ValueError`` if an entry, a shape or a dtype differs from the first call's."""
+        buffers = self._copied(inputs)
+        if self.calls < WARM_UP:
+            self.calls += 1
+            current = torch.cuda.current_stream(self.device)
+            self.stream.wait_stream(current)
+            with torch.cuda.stream(self.stream):
+                results = self.fn(buffers)
+            current.wait_stream(self.stream)
+            return results
+        if self.graph is None:
+            self.graph = self._recorded(buffers)
+        self.graph.replay()
+        return self.results
+
+    def _copied(self, inputs: Mapping[str, Tensor]) -> Tensors:
+        """The buffers that ``fn`` reads, holding ``inputs``."""
+        if self.inputs is None:
             self.inputs = {k: torch.empty_like(v, device=self.device) for k, v in inputs.items()}
+        if inputs.keys() != self.inputs.keys():
+            differing = ", ".join(sorted(inputs.keys() ^ self.inputs.keys()))
+            raise ValueError(f"The update was captured for other entries than these: {differing}.")
         for key, buffer in self.inputs.items():
             value = inputs[key]
             if value.shape != buffer.shape or value.dtype != buffer.dtype:
@@ -46,25 +66,18 @@ class Captured:
                     f"{buffer.dtype} {tuple(buffer.shape)}."
                 )
             buffer.copy_(value, non_blocking=True)
-        if self.calls < WARM_UP:
-            self.calls += 1
-            current = torch.cuda.current_stream(self.device)
-            self.stream.wait_stream(current)
-            with torch.cuda.stream(self.stream):
-                results = self.fn(self.inputs)
-            current.wait_stream(self.stream)
-            return results
-        if self.graph is None:
-            self._record()
-        assert self.graph is not None
-        self.graph.replay()
-        return self.results
+        return self.inputs
 
-    def _record(self) -> None:
-        torch.cuda.synchronize(self.device)
-        self.graph = torch.cuda.CUDAGraph()
-        for generator in self.generators:
-            self.graph.register_generator_state(generator)
-        # Other threads may go on allocating (the one that stages the next batch does): only this one is being recorded.
-        with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
-            self.results = self.fn(self.inputs)
+    def _recorded(self, buffers: Tensors) -> torch.cuda.CUDAGraph:
+        # A graph that died with an agent before this one must not be collected, and its memory freed, while recording.
+        gc.collect()
+        # Generators put what a replay reads of them on the current device.
+        with torch.cuda.device(self.device):
+            torch.cuda.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            for generator in self.generators:
+                graph.register_generator_state(generator)
+            # Other threads may go on allocating (the one that stages batches does): only this one is being recorded.
+            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+                self.results = self.fn(buffers)
+        return graph

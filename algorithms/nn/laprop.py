@@ -45,6 +45,16 @@ class LaProp:
         self.momentum = torch.zeros_like(weights.flat)
         self.step_count = torch.zeros((), dtype=torch.float64, device=device)
         self.nonfinite = torch.zeros((), dtype=torch.float64, device=device)
+        self.ends: Tensor | None = None
+        """Where the tensors end in the flat buffers ``(tensors,)``, if the passes over these are compiled into one."""
+        self._advance = advance
+
+    def compile(self) -> None:
+        """Have one kernel clip, average and move, where each operation would be a pass over a GPU's memory."""
+        sizes = torch.tensor([grad.numel() for grad in self.weights.grads])
+        assert int(sizes.sum()) == self.weights.grad.numel()
+        self.ends = sizes.cumsum(0).to(self.weights.flat.device)
+        self._advance = torch.compile(advance, dynamic=False, fullgraph=True)
 
     @torch.no_grad()
     def step(self) -> dict[str, Tensor]:
@@ -56,21 +66,30 @@ class LaProp:
         if self.clip:
             bound = self.clip * torch.stack(torch._foreach_norm(params)).clamp(min=self.min_norm)
             shrink = 1 / torch.clamp(grad_norms / bound, min=1.0)
-            torch._foreach_mul_(grads, list(shrink.unbind()))
-        torch.where(finite.bool(), grad, torch.zeros((), device=grad.device), out=grad)
-
+        else:
+            shrink = torch.ones_like(grad_norms)
         self.nonfinite += 1 - finite
         self.step_count += finite
         rate = self._rate()
         correct1 = (1 - self.beta1**self.step_count).clamp(min=1e-12)
         correct2 = (1 - self.beta2**self.step_count).clamp(min=1e-12)
 
-        self.rms.lerp_(grad.square(), ((1 - self.beta2) * finite))
+        metrics = {"grad_norm": grad_norm, "nonfinite": 1 - finite, "learning_rate": rate.float()}
+        rates = (1 - self.beta1) * finite, (1 - self.beta2) * finite
+        if self.ends is not None:
+            scale, step = correct2.float(), (-rate / correct1 * finite).float()
+            buffers = self.weights.flat, grad, self.rms, self.momentum
+            self._advance(*buffers, self.ends, shrink, *rates, scale, step, self.eps)
+            return metrics
+        if self.clip:
+            torch._foreach_mul_(grads, list(shrink.unbind()))
+        torch.where(finite.bool(), grad, torch.zeros((), device=grad.device), out=grad)
+        self.rms.lerp_(grad.square(), rates[1])
         scale = self.rms.div(correct2.float()).sqrt_().add_(self.eps)
-        self.momentum.lerp_(grad.div_(scale), (1 - self.beta1) * finite)
+        self.momentum.lerp_(grad.div_(scale), rates[0])
         self.weights.flat.addcmul_(self.momentum, (-rate / correct1 * finite).float())
         grad.zero_()
-        return {"grad_norm": grad_norm, "nonfinite": 1 - finite, "learning_rate": rate.float()}
+        return metrics
 
     def _rate(self) -> Tensor:
         done = self.step_count - 1
@@ -95,3 +114,32 @@ class LaProp:
         """Restore what ``state_dict`` returned, in place."""
         for name, tensor in self.state_dict().items():
             tensor.copy_(state[name])
+
+
+def advance(
+    flat: Tensor,
+    grad: Tensor,
+    rms: Tensor,
+    momentum: Tensor,
+    ends: Tensor,
+    shrink: Tensor,
+    rate1: Tensor,
+    rate2: Tensor,
+    correct2: Tensor,
+    step: Tensor,
+    eps: float,
+) -> None:
+    """What ``LaProp.step`` does to the flat buffers ``(P,)``, in place, as one expression of each number in them.
+
+    Tensor ``i`` of those that end at ``ends`` has its gradient multiplied by ``shrink[i]``. The averages move by
+    ``rate1`` and ``rate2``, the parameters by ``step`` times the momentum; a rate of 0 skips a gradient that is not
+    finite.
+    """
+    tensor = torch.bucketize(torch.arange(grad.shape[0], device=grad.device), ends, right=True)
+    clipped = torch.where(rate2 > 0, grad * shrink[tensor], 0.0)
+    square = rms + rate2 * (clipped.square() - rms)
+    moved = momentum + rate1 * (clipped / ((square / correct2).sqrt() + eps) - momentum)
+    rms.copy_(square)
+    momentum.copy_(moved)
+    flat.add_(moved * step)
+    grad.zero_()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from oneiros.algorithms.contract import Tensors
 from oneiros.algorithms.nn.allocator import keep_freed_memory
+from oneiros.algorithms.nn.capture import Captured
 from oneiros.algorithms.nn.laprop import LaProp
 from oneiros.algorithms.nn.weights import Weights
 from torch import Tensor, nn
 
 
-class LearningAgent:
+class LearningAgent(ABC):
     """An agent without its loss; whoever inherits builds the attributes, then calls ``prepare_learning``.
 
     ``weights`` begins with the ``policy_size`` numbers that acting needs.
@@ -29,6 +32,8 @@ class LearningAgent:
     policy_size: int
     return_scale: nn.Module
     act_generator: torch.Generator
+    batch_keys: tuple[str, ...]
+    """What ``prepare`` may read of a batch."""
 
     def prepare_learning(self, config: Any, seed: int) -> None:
         """Set up what a learner has beyond its weights: optimiser, noise, counter, and its tie to other learners.
@@ -48,6 +53,41 @@ class LearningAgent:
         """Averages a tensor over all learners in place; set by whoever runs several."""
         self.all_gather: Callable[[Tensor], Tensor] | None = None
         """Concatenates a tensor of all learners; set by whoever runs several."""
+        self._backward: Callable[[Tensors], tuple[Tensors, Tensors]] = self.backward
+        self._step: Callable[[Tensors], Tensors] = self.step
+        if self.device.type == "cuda" and config.cuda_graph:
+            self.capture()
+
+    @abstractmethod
+    def prepare(self, batch: Mapping[str, Tensor]) -> Tensors:
+        """Split a batch ``(B, context + T, ...)`` into what ``loss`` reads, time first."""
+
+    @abstractmethod
+    def loss(self, rows: Tensors) -> tuple[Tensor, Tensors, Tensors]:
+        """The whole loss ``()`` of prepared rows, the refreshed latents ``(B, T, ...)`` and metrics."""
+
+    def capture(self) -> None:
+        """Record the update as two CUDA graphs, between which several learners average their gradients."""
+        self._backward = Captured(self.backward, [self.generator], self.device)
+        self._step = Captured(self.step, [], self.device)
+
+    def update(self, batch: Mapping[str, Tensor]) -> tuple[Tensors, Tensors]:
+        """See ``contract.Agent``: everything that is learnt, in one optimiser step."""
+        inputs = {k: batch[k] for k in self.batch_keys if k in batch}
+        metrics, latents = self._backward(inputs)
+        if self.all_reduce is not None:
+            self.all_reduce(self.weights.grad)
+        metrics = {**metrics, **self._step({})}
+        self.updates += 1
+        return metrics, latents
+
+    def backward(self, batch: Tensors) -> tuple[Tensors, Tensors]:
+        """Metrics and refreshed latents of a batch, its gradients added to ``weights.grad``."""
+        self.weights.refresh()
+        self.slow_weights.refresh()
+        loss, latents, metrics = self.loss(self.prepare(batch))
+        loss.backward()
+        return metrics, latents
 
     def reseed(self, seed: int) -> None:
         """Draw other noise from now on; learners that share an update must not all draw the same."""
@@ -98,8 +138,8 @@ class LearningAgent:
         for name, tensor in named.items():
             tensor.copy_(state[name])
         self.updates.copy_(state["updates"])
-        self.generator.set_state(state["generator/update"].cpu())
-        self.act_generator.set_state(state["generator/act"].cpu())
+        restore_noise(self.generator, state["generator/update"].cpu())
+        restore_noise(self.act_generator, state["generator/act"].cpu())
 
     def _named(self) -> dict[str, Tensor]:
         modules = {"model": self.model, "actor": self.actor, "critic": self.critic, "slow_critic": self.slow_critic}
@@ -107,3 +147,15 @@ class LearningAgent:
         named |= {f"optimiser/{k}": v for k, v in self.optimiser.state_dict().items()}
         named |= {f"return_scale/{k}": getattr(self.return_scale, k) for k in ("low", "high")}
         return named
+
+
+def restore_noise(generator: torch.Generator, state: Tensor) -> None:
+    """Have ``generator`` go on from ``state``; that of another kind of device becomes the seed of other noise.
+
+    A generator's state is 16 bytes on CUDA and 5,056 on the CPU, and neither can draw what the other would have.
+    """
+    if state.numel() == generator.get_state().numel():
+        generator.set_state(state)
+    else:
+        digest = hashlib.sha256(state.numpy().tobytes()).digest()
+        generator.manual_seed(int.from_bytes(digest[:7], "big"))

@@ -13,6 +13,9 @@ import torch
 from oneiros.algorithms.nn.layers import layers_of
 from torch import Tensor, nn
 
+ALIGNED = 64
+"""Numbers at whose multiples low-precision copies begin on a GPU, whose fast products refuse other addresses."""
+
 
 class _Cast(torch.autograd.Function):
     """Low-precision copies of parameters; their gradients are added to the float32 gradient buffer directly."""
@@ -27,7 +30,9 @@ class _Cast(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[None, ...]:
         pairs = [(v, g) for v, g in zip(ctx.weights.cast_grads, grads, strict=True) if g is not None]
         if pairs:
-            views, low = [v for v, _ in pairs], [g.to(torch.float32) for _, g in pairs]
+            views, low = [v for v, _ in pairs], [g for _, g in pairs]
+            if ctx.weights.flat.device.type == "cpu":
+                low = [g.to(torch.float32) for g in low]
             torch._foreach_add_(views, low)
         return (None,) * (1 + len(grads))
 
@@ -61,19 +66,33 @@ class Weights:
         self.low_views: list[Tensor] = []
         if self.dtype == torch.float32:
             return
-        self.low_flat = self.flat.to(self.dtype)
-        low = {id(p): v for p, v in zip(self.params, self._views(self.low_flat), strict=True)}
         self.masters = [p for layer in self.layers for p in (layer.weight, layer.bias) if p is not None]
+        self.aligned = self.flat.device.type != "cpu"
+        low = self._aligned() if self.aligned else self._packed()
         self.low_views = [low[id(p)] for p in self.masters]
         grads = {id(p): v for p, v in zip(self.params, self.grads, strict=False)}
         self.cast_grads = [grads[id(p)] for p in self.masters] if trained else []
+
+    def _packed(self) -> dict[int, Tensor]:
+        """Copies by the parameter's identity, laid out as the parameters are."""
+        self.low_flat = self.flat.to(self.dtype)
+        return {id(p): v for p, v in zip(self.params, self._views(self.low_flat), strict=True)}
+
+    def _aligned(self) -> dict[int, Tensor]:
+        """Copies of the layers' parameters, each at an address of its own."""
+        sizes = [-(-p.numel() // ALIGNED) * ALIGNED for p in self.masters]
+        parts = torch.zeros(sum(sizes), dtype=self.dtype, device=self.flat.device).split(sizes)
+        return {id(p): part[: p.numel()].view(p.shape) for p, part in zip(self.masters, parts, strict=True)}
 
     def refresh(self) -> None:
         """Recompute the low-precision copies from the masters, connected to them for the next backward pass."""
         if self.dtype == torch.float32:
             return
         with torch.no_grad():
-            self.low_flat.copy_(self.flat)
+            if self.aligned:
+                torch._foreach_copy_(self.low_views, self.masters)
+            else:
+                self.low_flat.copy_(self.flat)
         copies: Sequence[Tensor] = _Cast.apply(self, *self.masters) if self.grads else self.low_views  # type: ignore[no-untyped-call]
         following = iter(copies)
         for layer in self.layers:

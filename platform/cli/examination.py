@@ -123,6 +123,7 @@ def _compiler() -> Iterator[Item]:
 
 def _gpu() -> Iterator[Item]:
     import torch
+    from oneiros.algorithms.nn.precision import lacking_for_triton
 
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
@@ -133,6 +134,8 @@ def _gpu() -> Iterator[Item]:
                 "works",
                 f"{name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free, CUDA {torch.version.cuda}",
             )
+        if lacking := lacking_for_triton(torch.device("cuda")):
+            yield Item("compiling for CUDA", "absent", f"updates are captured uncompiled: it takes {lacking}")
     elif shutil.which("nvidia-smi"):
         yield Item(
             "GPU",

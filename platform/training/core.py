@@ -144,9 +144,9 @@ class LearnerCore:
         self._restore_counters(directories[0])
 
     def report(self) -> Tensors:
-        """Return the agent's open-loop predictions of sequences sampled now."""
+        """Return the agent's open-loop predictions of sequences sampled now, on the CPU."""
         self.flush()
-        return self.agent.report(self._stager.sample_apart().rows)
+        return {name: value.cpu() for name, value in self.agent.report(self._stager.sample_apart().rows).items()}
 
     def metrics(self) -> dict[str, float]:
         """Counters and the replay's statistics."""

@@ -2,6 +2,7 @@
 
     python tests/benchmarks/speed.py [--only WORD] [--busy]     measure; results/speed-*.json
     python tests/benchmarks/speed.py --table                    what is measured already, as a Markdown table
+    python tests/benchmarks/speed.py --cuda --busy --missing --seconds 540 --results DIR      on a GPU, a part at a time
 
 Others must leave the machine alone meanwhile: it waits until they do, unless ``--busy`` is given. What was compiled for
 one measurement is thrown away before the next, except where a warm start is what is measured.
@@ -59,26 +60,60 @@ CPU = [
     ),
 ]
 CUDA = [
-    Measurement(f"update-{size}-image-cuda", f"update --size {size} --obs image --device cuda --updates 50")
+    Measurement(
+        f"update-{size}-image-cuda{'' if compile == 'auto' else '-uncompiled'}",
+        f"update --size {size} --obs image --device cuda --compile {compile} --updates 50",
+    )
+    for compile in ("auto", "off")
     for size in ("1m", "12m", "50m", "200m")
 ]
 
 
-def measure(measurement: Measurement, busy: bool) -> None:
-    """Run the command in a process of its own and keep what it wrote."""
+def measure(measurement: Measurement, busy: bool, results: Path = RESULTS, seconds: float | None = None) -> None:
+    """Run the command in a process of its own and keep what it wrote; raises ``TimeoutExpired`` after ``seconds``."""
     while not busy and os.getloadavg()[0] > QUIET:
         time.sleep(5)
-    file = RESULTS / f"speed-{measurement.name}.json"
+    file = result_of(measurement, results)
+    unfinished = file.with_suffix(".unfinished")
     with tempfile.TemporaryDirectory() as cache:
         for turn in range(2 if measurement.warm else 1):
             print(f"{measurement.name}{' (again)' if turn else ''}: oneiros bench {measurement.words}", flush=True)
             subprocess.run(
-                [ONEIROS, "bench", *measurement.words.split(), "--json", file],
+                [ONEIROS, "bench", *measurement.words.split(), "--json", unfinished],
                 env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache},
                 check=True,
+                timeout=seconds,
             )
-    figures = json.loads(file.read_text())
+    figures = json.loads(unfinished.read_text())
+    unfinished.unlink()
     file.write_text(json.dumps({"command": f"oneiros bench {measurement.words}", **figures}, indent=2) + "\n")
+
+
+def result_of(measurement: Measurement, results: Path) -> Path:
+    """Where it is kept."""
+    return results / f"speed-{measurement.name}.json"
+
+
+def measure_all(
+    wanted: list[Measurement], busy: bool, results: Path, missing: bool, seconds: float | None
+) -> list[str]:
+    """Measure in turn; ``missing`` leaves out what is there. Returns the names of what failed or had no time left."""
+    until = None if seconds is None else time.monotonic() + seconds
+    results.mkdir(exist_ok=True, parents=True)
+    left = []
+    for measurement in wanted:
+        if missing and result_of(measurement, results).is_file():
+            continue
+        remaining = None if until is None else until - time.monotonic()
+        if remaining is not None and remaining <= 0:
+            left.append(measurement.name)
+            continue
+        try:
+            measure(measurement, busy, results, remaining)
+        except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+            print(f"{measurement.name}: {error}", file=sys.stderr, flush=True)
+            left.append(measurement.name)
+    return left
 
 
 def table() -> str:
@@ -128,15 +163,18 @@ def main() -> None:
     parser.add_argument("--only", default="", help="measurements whose names contain this")
     parser.add_argument("--cuda", action="store_true", help="those for a GPU, instead of those for the CPU")
     parser.add_argument("--busy", action="store_true", help="do not wait for a quiet machine")
+    parser.add_argument("--missing", action="store_true", help="those alone that there are no results of")
+    parser.add_argument("--seconds", type=float, help="stop after so many; with --missing the next call goes on")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where results are kept")
     parser.add_argument("--table", action="store_true", help="print what is measured already")
     arguments = parser.parse_args()
     if arguments.table:
         print(table())
         return
-    RESULTS.mkdir(exist_ok=True)
-    for measurement in CUDA if arguments.cuda else CPU:
-        if arguments.only in measurement.name:
-            measure(measurement, arguments.busy)
+    wanted = [m for m in (CUDA if arguments.cuda else CPU) if arguments.only in m.name]
+    left = measure_all(wanted, arguments.busy, arguments.results, arguments.missing, arguments.seconds)
+    if left:
+        sys.exit(f"not measured: {', '.join(left)}")
 
 
 if __name__ == "__main__":

@@ -55,12 +55,13 @@ def make_agent() -> Callable[..., Belief]:
         obs: Mapping[str, spaces.Space[Any]] = OBS,
         action: Mapping[str, spaces.Space[Any]] = ACTION,
         *,
+        device: str = "cpu",
         seed: int = 0,
         role: Any = "learner",
         rough: float = 0.2,
         **overrides: Any,
     ) -> Belief:
-        agent = Belief(Hyperparameters(**(TINY | overrides)), obs, action, seed=seed, role=role)
+        agent = Belief(Hyperparameters(**(TINY | overrides)), obs, action, device=device, seed=seed, role=role)
         if role == "learner" and rough:
             generator = torch.Generator().manual_seed(seed)
             agent.weights.flat.add_(torch.randn(agent.weights.flat.shape, generator=generator), alpha=rough)

@@ -38,11 +38,12 @@ def make_agent() -> Callable[..., DreamerV3]:
         obs: Mapping[str, spaces.Space[Any]] = VECTOR,
         action: Mapping[str, spaces.Space[Any]] = DISCRETE,
         *,
+        device: str = "cpu",
         seed: int = 0,
         role: Any = "learner",
         **overrides: Any,
     ) -> DreamerV3:
-        return DreamerV3(Hyperparameters(**(TINY | overrides)), obs, action, seed=seed, role=role)
+        return DreamerV3(Hyperparameters(**(TINY | overrides)), obs, action, device=device, seed=seed, role=role)
 
     return make
 

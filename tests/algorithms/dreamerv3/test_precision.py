@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from gymnasium import spaces
 from oneiros.algorithms.dreamerv3 import DreamerV3
 from oneiros.algorithms.nn import precision
+from oneiros.algorithms.nn.laprop import advance
 from oneiros.algorithms.nn.precision import choose_compile, choose_precision
 from torch import Tensor
 
@@ -18,7 +20,7 @@ Make = Callable[..., DreamerV3]
 MakeRows = Callable[..., dict[str, Tensor]]
 OBS = {"obs": spaces.Box(-5, 5, (5,)), "image": spaces.Box(0, 255, (16, 16, 3), dtype="uint8")}  # type: ignore[arg-type]
 ACTION = {"action/a": spaces.Discrete(3), "action/b": spaces.Box(-1, 1, (2,))}
-CPU = torch.device("cpu")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def make(make_agent: Make, **overrides: Any) -> DreamerV3:
@@ -99,6 +101,28 @@ def test_compiled_updates_equal_plain_ones(make_agent: Make, make_rows: MakeRows
         torch.testing.assert_close(after[key], value, rtol=1e-2, atol=1e-4, msg=lambda m, key=key: f"{key}: {m}")
 
 
+def test_what_is_compiled_for_a_gpu_alone_is_a_whole_graph(make_agent: Make, make_rows: MakeRows) -> None:
+    """The compiler's front end, which is the same everywhere, finds nothing in it that it would have to leave out."""
+    agent = make(make_agent)
+    rows = agent.prepare(make_rows(agent))
+    obs = {key: rows[key] for key in OBS}
+    feat = torch.randn(6, agent.model.features, generator=torch.Generator().manual_seed(0))
+    for plain, inputs in ((agent.encode, (obs,)), (agent.value, (feat,))):
+        traced: Any = torch.compile(plain, dynamic=False, fullgraph=True, backend="eager")
+        torch.testing.assert_close(traced(*inputs), plain(*inputs), rtol=1e-4, atol=1e-5)
+    one, other = (make(make_agent).optimiser for _ in range(2))
+    for optimiser, passes in (
+        (one, advance),
+        (other, torch.compile(advance, dynamic=False, fullgraph=True, backend="eager")),
+    ):
+        optimiser.compile()
+        optimiser._advance = passes
+        for _ in range(2):
+            optimiser.weights.grad.copy_(torch.linspace(-1, 1, optimiser.weights.grad.numel()))
+            optimiser.step()
+    torch.testing.assert_close(other.weights.flat, one.weights.flat)
+
+
 # ---- what is chosen --------------------------------------------------------------------------------------------------
 
 
@@ -112,7 +136,7 @@ def test_bfloat16_only_where_the_processor_has_units_for_it(monkeypatch: pytest.
     ):
         monkeypatch.setattr(precision, "cpu_flags", lambda flags=flags: frozenset(flags))
         assert choose_precision("auto", CPU) == expected
-    assert choose_precision("auto", torch.device("cuda")) == torch.bfloat16
+    assert choose_precision("auto", CUDA) == torch.bfloat16
 
 
 def test_compiling_without_a_compiler_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,3 +146,30 @@ def test_compiling_without_a_compiler_is_refused_in_one_sentence(monkeypatch: py
     assert not choose_compile("auto", CPU) and not choose_compile("off", CPU)
     monkeypatch.setattr(precision, "has_compiler", lambda: True)
     assert choose_compile("on", CPU) and choose_compile("auto", CPU) and not choose_compile("off", CPU)
+
+
+def test_compiling_for_cuda_without_its_tools_is_refused_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found: dict[str, bool] = {"triton": True, "gcc": True}
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(precision.importlib.util, "find_spec", lambda name: "spec" if found[name] else None)
+    monkeypatch.setattr(precision.shutil, "which", lambda name: name if found.get(name) else None)
+    monkeypatch.setattr(precision.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    (tmp_path / "Python.h").touch()
+    assert choose_compile("on", CUDA) and choose_compile("auto", CUDA) and not choose_compile("off", CUDA)
+    for lacking, words in (("triton", "Triton"), ("gcc", "a C compiler"), ("Python.h", "Python's headers")):
+        if lacking == "Python.h":
+            (tmp_path / "Python.h").unlink()
+        else:
+            found[lacking] = False
+        with pytest.raises(ValueError, match=f"compile=on needs {words}.*; install one or set compile=off"):
+            choose_compile("on", CUDA)
+        assert not choose_compile("auto", CUDA) and not choose_compile("off", CUDA)
+        found[lacking] = True
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for capability, bf16, compiles in (((6, 1), False, False), ((7, 5), False, True), ((9, 0), True, True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
+        assert choose_compile("auto", CUDA) is compiles
+        assert choose_precision("auto", CUDA) == (torch.bfloat16 if bf16 else torch.float32)

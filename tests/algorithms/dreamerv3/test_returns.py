@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from oneiros.algorithms.dreamerv3 import returns
 from oneiros.algorithms.dreamerv3.returns import ReturnScale, lambda_return
 
 GAMMA, LAM = 1 - 1 / 333, 0.95
@@ -134,3 +135,38 @@ def test_small_returns_are_not_amplified() -> None:
 def test_the_first_update_already_moves_the_percentiles() -> None:
     scale = ReturnScale(rate=0.01)
     assert scale.update(torch.linspace(0, 1000, 1001)).item() == pytest.approx(9.0, rel=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 15, 63])
+def test_twice_as_far_at_every_turn_is_one_step_after_the_other(steps: int) -> None:
+    """As on a GPU; with ends, and gradients as the actor takes them through the dynamics."""
+    generator = torch.Generator().manual_seed(steps)
+    fixed, carry = torch.randn(steps, 4, generator=generator), torch.rand(steps, 4, generator=generator)
+    carry[torch.rand(steps, 4, generator=generator) < 0.2] = 0
+    last = torch.randn(4, generator=generator)
+    plain, doubled = ([x.clone().requires_grad_() for x in (fixed, carry, last)] for _ in range(2))
+    after, expected = plain[2], []
+    for t in reversed(range(steps)):
+        after = plain[0][t] + plain[1][t] * after
+        expected.insert(0, after)
+    found = returns._doubled(*doubled)
+    torch.testing.assert_close(found, torch.stack(expected))
+    found.square().sum().backward()
+    torch.stack(expected).square().sum().backward()
+    for one, other in zip(doubled, plain, strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_percentiles_are_of_those_that_are_counted() -> None:
+    generator = torch.Generator().manual_seed(0)
+    returns, there = torch.randn(5, 31, generator=generator) * 9, torch.rand(5, 31, generator=generator) < 0.4
+    some, plain = ReturnScale(rate=0.5), ReturnScale(rate=0.5)
+    assert some.update(returns, there.float()) == plain.update(returns[there])
+    assert (some.low, some.high) == (plain.low, plain.high)
+    for nothing in (torch.zeros(5, 31), there.float()):
+        poisoned = returns if nothing.sum() == 0 else returns.masked_fill(there, torch.nan)
+        assert some.update(poisoned, nothing) == plain.scale()
+    one = torch.zeros(5, 31)
+    one[2, 3] = 1
+    some.update(returns, one)
+    assert some.low == pytest.approx((plain.low + returns[2, 3]).item() / 2)

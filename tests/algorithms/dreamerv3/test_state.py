@@ -240,3 +240,17 @@ def test_a_reset_clears_a_poisoned_state(make_agent: Make, make_rows: MakeRows) 
     state = {k: v + float("nan") for k, v in agent.initial_state(4).items()}
     _, state, latents = agent.act({"obs": torch.zeros(4, 5)}, torch.ones(4, dtype=torch.bool), state)
     assert all(torch.isfinite(v).all() for v in (*state.values(), latents["deter"]))
+
+
+def test_noise_of_another_kind_of_device_becomes_a_seed(make_agent: Make) -> None:
+    """CUDA's generators keep 16 bytes: a run goes on where there is no GPU, with other noise, the same each time."""
+    saved = make_agent().state_dict()
+    saved["generator/act"] = torch.arange(16, dtype=torch.uint8)
+    agents = [make_agent(seed=seed) for seed in (1, 2)]
+    for agent in agents:
+        agent.load_state_dict(saved)
+    (first, second), other = (act(agent) for agent in agents), make_agent()
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    other.load_state_dict(saved | {"generator/act": torch.arange(1, 17, dtype=torch.uint8)})
+    assert not all(torch.equal(a, b) for a, b in zip(first, act(other), strict=True))
+    assert torch.equal(agents[0].generator.get_state(), saved["generator/update"])

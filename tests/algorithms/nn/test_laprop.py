@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from oneiros.algorithms.nn import laprop
 from oneiros.algorithms.nn.laprop import LaProp
 from oneiros.algorithms.nn.weights import Weights
 from torch import nn
@@ -149,3 +150,25 @@ def test_state_restores_exactly() -> None:
         take(weights, optimiser, gradients(step))
         take(other_weights, other, gradients(step))
     assert torch.equal(weights.flat, other_weights.flat)
+
+
+@pytest.mark.parametrize("clip", [0.3, 0.0])
+def test_all_passes_in_one_take_the_same_steps(clip: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where they are compiled; a gradient that is not finite is among them."""
+    monkeypatch.setattr(laprop.torch, "compile", lambda fn, **_: fn)
+    (_, weights, optimiser), (_, fused_weights, fused) = (
+        make(learning_rate=1e-2, warmup=4, clip=clip) for _ in range(2)
+    )
+    fused.compile()
+    for step in range(8):
+        grads = gradients(step)
+        if step == 5:
+            grads[LARGE][0, 0] = math.nan
+        expected, found = take(weights, optimiser, grads), take(fused_weights, fused, grads)
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, equal_nan=True)
+    torch.testing.assert_close(fused_weights.flat, weights.flat, rtol=1e-5, atol=1e-6)
+    for name, value in optimiser.state_dict().items():
+        torch.testing.assert_close(fused.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+    assert fused.nonfinite.item() == 1
+    assert torch.equal(fused_weights.grad, torch.zeros_like(fused_weights.grad))

@@ -111,3 +111,18 @@ def test_the_shell_completes_names(typed, completed):
     script = os.path.join(os.path.dirname(sys.executable), "oneiros")
     done = subprocess.run([script], env=environment, capture_output=True, text=True)
     assert completed in done.stdout.split(), done
+
+
+def test_a_gpu_is_told_of_and_what_compiling_for_it_lacks(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (150e9, 151e9))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "H200")
+    monkeypatch.setattr("oneiros.algorithms.nn.precision.lacking_for_triton", lambda device: None)
+    items = list(examination._gpu())
+    assert [item.name for item in items] == ["cuda:0"] and "H200, 150 of 151 GB free" in items[0].detail
+    monkeypatch.setattr("oneiros.algorithms.nn.precision.lacking_for_triton", lambda device: "a C compiler")
+    lacking = list(examination._gpu())[1]
+    assert lacking.state == "absent" and lacking.detail == "updates are captured uncompiled: it takes a C compiler"
