@@ -55,8 +55,11 @@ class LearningAgent(ABC):
         """Concatenates a tensor of all learners; set by whoever runs several."""
         self._backward: Callable[[Tensors], tuple[Tensors, Tensors]] = self.backward
         self._step: Callable[[Tensors], Tensors] = self.step
-        if self.device.type == "cuda" and config.cuda_graph:
-            self.capture()
+        if self.device.type == "cuda":
+            # Shapes stay the same: convolutions are tried out once, in the calls before capturing.
+            torch.backends.cudnn.benchmark = True
+            if config.cuda_graph:
+                self.capture()
 
     @abstractmethod
     def prepare(self, batch: Mapping[str, Tensor]) -> Tensors:
