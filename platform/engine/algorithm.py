@@ -242,7 +242,8 @@ class WorldModelAlgorithm(Algorithm):
         return self.config.build_learner_group(rl_module_spec=spec)
 
     def _save_for_recovery(self) -> None:
-        if self._supervisor.due:
+        # Whoever is in a hurry is about to save for good.
+        if self._supervisor.due and not self._flow.hurried:
             self._drain()
             self._supervisor.save(self.env_steps)
 

@@ -66,7 +66,8 @@ class Flow:
         self._per_second = 1.0
         self._failures_in_a_row = 0
         self._listened = 0.0
-        self._hurried = False
+        self.hurried = False
+        """Whether everything shall end soon."""
         self._heard: dict[int, float] = {}
         self._statistics: dict[str, float] = {}
         self._policy_ages: list[int] = []
@@ -90,7 +91,7 @@ class Flow:
         """
         now = time.perf_counter()
         until = now + seconds
-        while now < until and not self._hurried:
+        while now < until and not self.hurried:
             begun = now
             chunks = self._fetch(POLL_SECONDS)
             self._take_chunks(chunks)
@@ -107,7 +108,7 @@ class Flow:
 
     def hurry(self) -> None:
         """Have ``pump`` end, whatever time it was given."""
-        self._hurried = True
+        self.hurried = True
 
     def drain(self) -> None:
         """Hand over the chunks that have arrived, and wait for the learners' calls in flight."""
