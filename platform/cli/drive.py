@@ -187,11 +187,8 @@ class Drive:
             return
         config = self.config
         policy, manifest = load_policy(self.checkpoint, seed=config.evaluation.seed)
-        result = evaluate(
-            config.env, policy, 1, seed=config.evaluation.seed, env_options=config.env_options, record=True
-        )
-        if result.frames is not None:
-            self.tracker.video("episode", result.frames, manifest.env_steps)
+        with self.tracker.film("episode", manifest.env_steps) as film:
+            evaluate(config.env, policy, 1, seed=config.evaluation.seed, env_options=config.env_options, film=film)
 
     def _store_checkpoint(self) -> None:
         self.tracker.checkpoint(self.run_directory.find_checkpoint(self.config.tracking.checkpoint or "latest"))

@@ -32,13 +32,14 @@ def evaluate(
     Needs neither Ray nor the run's replay. Of several agents, it also reports what they believed, in pictures
     too, which the run's MLflow run is given.
     """
+    from contextlib import nullcontext
     from functools import partial
 
     from oneiros.platform.cli.beliefs import budgets, record, spend
     from oneiros.platform.cli.output import console, notes, write_json
     from oneiros.platform.cli.training import describe
     from oneiros.platform.rollout import evaluate as play
-    from oneiros.platform.tracking import RunDirectory, write_video
+    from oneiros.platform.tracking import RunDirectory, VideoWriter
     from oneiros.platform.training.policy_file import load_policy
 
     run = RunDirectory.open(path)
@@ -59,10 +60,10 @@ def evaluate(
         vectorization=config.vectorization,
         env_options=config.env_options,
     )
-    result = again(record=video is not None)
+    with VideoWriter(video) if video is not None else nullcontext() as film:
+        result = again(film=film)
     figures: dict[str, Any] = {**result.summary(), "env_steps": manifest.env_steps, "checkpoint": str(where)}
-    if video is not None and result.frames is not None:
-        write_video(video, result.frames)
+    if film is not None and film.frames:
         notes.print(f"Video {video}")
     if result.tables or any(name.startswith("intent/") for name in result.extras):
         pictures, numbers = record(run, result, spend(policy, result, wanted, again), manifest.env_steps)

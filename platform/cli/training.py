@@ -103,11 +103,16 @@ def tell(trained: Trained) -> None:
 
 
 def describe(evaluation: dict[str, Any]) -> str:
-    """An evaluation in one line."""
-    return (
+    """An evaluation in one line, and one for each share of episodes that it knows the 95% interval of."""
+    first = (
         f"Evaluation over {evaluation['episodes']} episodes: return {evaluation['return_mean']:.1f} "
         f"± {evaluation['return_std']:.1f}, length {evaluation['length_mean']:.1f}."
     )
+    shares = [
+        f"  {name}: {evaluation['extras'][name]:.0%} of episodes ({low:.0%} to {high:.0%})"
+        for name, (low, high) in evaluation.get("intervals", {}).items()
+    ]
+    return "\n".join([first, *shares])
 
 
 def how_to_look(uri: str) -> str:

@@ -2,7 +2,7 @@
 
 from oneiros.platform.rollout.chunk import Chunk
 from oneiros.platform.rollout.episode import Episode
-from oneiros.platform.rollout.evaluate import EvaluationResult, evaluate
+from oneiros.platform.rollout.evaluate import EvaluationResult, Film, evaluate
 from oneiros.platform.rollout.loop import PolicyFault, Rollout
 
-__all__ = ["Chunk", "Episode", "EvaluationResult", "PolicyFault", "Rollout", "evaluate"]
+__all__ = ["Chunk", "Episode", "EvaluationResult", "Film", "PolicyFault", "Rollout", "evaluate"]

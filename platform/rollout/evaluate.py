@@ -17,6 +17,7 @@ from oneiros.envs.contract import InvalidOption, KnowsBounds, MissingDependency
 from oneiros.envs.registry import Vectorization, find, make_vector
 from oneiros.platform.rollout.episode import Episode
 from oneiros.platform.rollout.loop import Rollout
+from oneiros.platform.rollout.shares import count_shares, share_interval
 
 LONGEST_EPISODE = 1_000_000
 
@@ -41,6 +42,16 @@ class EndlessEpisode(RuntimeError):
     """An evaluation episode did not end within the most steps it was given."""
 
 
+class Film(Protocol):
+    """Takes the frames of an episode one by one, so that nobody needs to hold all of them."""
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        """Append ``(height, width, 3)``."""
+
+    def restart(self) -> None:
+        """Forget what came so far."""
+
+
 @dataclass(frozen=True)
 class EvaluationResult:
     """Statistics over ``episodes`` whole episodes."""
@@ -57,14 +68,20 @@ class EvaluationResult:
     """What plots of the rows are drawn from (``Tabulates``)."""
     faults: int = 0
     """Episodes that a fault of the environment cut short; they are not among ``episodes``."""
-    frames: NDArray[np.uint8] | None = field(default=None, compare=False)
-    """The first episode as a video ``(T, height, width, 3)``, if it was to be recorded."""
+    shares: Mapping[str, int] = field(default_factory=dict)
+    """Of what every episode says 0 or 1: in how many it was 1."""
 
     def summary(self) -> dict[str, Any]:
-        """Everything but the frames and the tables, ready for JSON."""
+        """Everything but the tables, ready for JSON; ``intervals`` holds Wilson's 95% intervals of the shares."""
         values = asdict(self)
-        del values["frames"], values["tables"]
-        return {**values, "returns": list(self.returns), "lengths": list(self.lengths), "extras": dict(self.extras)}
+        del values["tables"], values["shares"]
+        lists = {"returns": list(self.returns), "lengths": list(self.lengths), "extras": dict(self.extras)}
+        return {**values, **lists, "intervals": intervals(self.shares, self.episodes)}
+
+
+def intervals(shares: Mapping[str, int], episodes: int) -> dict[str, list[float]]:
+    """Wilson's 95% interval of each share of the episodes, by name."""
+    return {name: list(share_interval(count, episodes)) for name, count in shares.items()}
 
 
 def evaluate(
@@ -77,7 +94,7 @@ def evaluate(
     num_envs: int = 8,
     vectorization: Vectorization = "sync",
     env_options: Mapping[str, Any] | None = None,
-    record: bool = False,
+    film: Film | None = None,
     longest_episode: int = LONGEST_EPISODE,
     device: torch.device | str = "cpu",
     alive: Callable[[], None] = lambda: None,
@@ -85,7 +102,7 @@ def evaluate(
     """Run ``episodes`` episodes of ``env_id``, several at once.
 
     Each environment contributes a number of episodes fixed beforehand, so that short ones are not counted more often
-    for being short. ``record`` keeps the frames of the first episode: the environment's ``rgb_array``
+    for being short. ``film`` is given the frames of the first episode: the environment's ``rgb_array``
     rendering; none where its suite knows no ``render_mode``.
     An option ``seed`` of the environment yields to ``seed``. A policy that ``Examines`` rows is shown all of them, also
     those of the episodes that are under way when the last one that counts ends; a suite that ``KnowsBounds`` tells of
@@ -100,27 +117,29 @@ def evaluate(
     examines = isinstance(policy, Examines)
     if examines and isinstance(suite := find(env_id)[0], KnowsBounds):
         options |= suite.examination
-    env, draws = _make(env_id, num_envs, vectorization, seed, options, record)
-    frames: list[NDArray[np.uint8]] = []
+    env, draws = _make(env_id, num_envs, vectorization, seed, options, film is not None)
     examined: list[Mapping[str, NDArray[Any]]] = []
     try:
         rollout = Rollout(env, policy, mode=mode, seed=seed, device=device)
         slots = _Quotas(episodes, num_envs)
-        recording = draws
-        if recording:
-            frames.append(_frame(env))
+        camera = film if draws else None
+        if camera is not None:
+            camera.add(_frame(env))
         while not slots.full:
             chunk = rollout.collect(1)
             alive()
             if examines:
                 examined.append(chunk.rows)
-            if recording:
-                frames.append(_frame(env))
+            if camera is not None:
+                frame = _frame(env)
+                camera.add(frame)
             for episode in rollout.episodes():
                 slots.add(episode)
-                if episode.slot == 0 and episode.faulted and not slots.counted[0]:
-                    frames = frames[-1:]
-            recording = draws and not slots.counted[0]
+                if camera is not None and episode.slot == 0 and episode.faulted and not slots.counted[0]:
+                    camera.restart()
+                    camera.add(frame)
+            if slots.counted[0]:
+                camera = None
             if rollout.longest > longest_episode:
                 raise EndlessEpisode(
                     f"an evaluation episode of {env_id} goes on after {longest_episode} steps: give it a time_limit"
@@ -130,7 +149,7 @@ def evaluate(
     rows = {key: np.concatenate([step[key] for step in examined], 1) for key in examined[0]} if examined else {}
     said = policy.examine(rows) if isinstance(policy, Examines) else {}
     tables = policy.tables(rows) if examines and isinstance(policy, Tabulates) else {}
-    return _result(slots, said, tables, np.stack(frames) if frames else None)
+    return _result(slots, said, tables)
 
 
 def _make(
@@ -184,7 +203,6 @@ def _result(
     slots: _Quotas,
     said: Mapping[str, float],
     tables: Mapping[str, NDArray[np.float64]],
-    frames: NDArray[np.uint8] | None,
 ) -> EvaluationResult:
     scores = np.array([episode.score for episode in slots.episodes])
     keys = sorted({key for episode in slots.episodes for key in episode.extras})
@@ -199,5 +217,5 @@ def _result(
         | dict(said),
         tables=tables,
         faults=slots.faults,
-        frames=frames,
+        shares=count_shares([episode.extras for episode in slots.episodes]),
     )

@@ -17,7 +17,7 @@ from oneiros.platform.tracking.mlflow_run import MlflowRun
 from oneiros.platform.tracking.run_directory import RunDirectory
 from oneiros.platform.tracking.sender import Outbox, Sender
 from oneiros.platform.tracking.system_metrics import SystemMetrics
-from oneiros.platform.tracking.video import write_video
+from oneiros.platform.tracking.video import VideoWriter, write_video
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +64,21 @@ class Tracker:
 
     def video(self, name: str, frames: NDArray[np.uint8], env_steps: int, fps: float = 20.0) -> Path:
         """Store ``(T, height, width, 3)`` frames as ``media/<name>/<env_steps>.mp4`` and as an artifact."""
-        path = self.directory.media / name / f"{env_steps:012d}.mp4"
+        path = self._film_file(name, env_steps)
         with self._surviving_a_full_disk():
             write_video(path, frames, fps)
             self.artifact(path, f"media/{name}")
         return path
+
+    @contextmanager
+    def film(self, name: str, env_steps: int, fps: float = 20.0) -> Iterator[VideoWriter]:
+        """What ``video`` does, for frames that come one by one; without any, there is no file."""
+        path = self._film_file(name, env_steps)
+        with self._surviving_a_full_disk():
+            with VideoWriter(path, fps) as film:
+                yield film
+            if film.frames:
+                self.artifact(path, f"media/{name}")
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Have a file, or a folder's content, stored with the MLflow run."""
@@ -111,6 +121,9 @@ class Tracker:
             self.directory.path,
         )
         return False
+
+    def _film_file(self, name: str, env_steps: int) -> Path:
+        return self.directory.media / name / f"{env_steps:012d}.mp4"
 
     @contextmanager
     def _surviving_a_full_disk(self) -> Iterator[None]:

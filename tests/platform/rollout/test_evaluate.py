@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from oneiros.envs import registry
 from oneiros.envs.contract import NOTHING, UnknownEnvironment
 from oneiros.platform.rollout import evaluate
 from oneiros.platform.rollout.loop import Rollout
+from oneiros.platform.rollout.shares import count_shares, share_interval
 from scripted import Scripted
 
 
@@ -49,11 +51,23 @@ class Endless(Bimodal):
         return np.zeros(1, np.float32), 1.0, False, False, {}
 
 
+class Long(Bimodal):
+    """Lasts two thousand steps."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        observation, info = super().reset(seed=seed)
+        self.length = 2000
+        return observation, info
+
+    def render(self) -> Any:
+        return np.full((8, 8, 3), self.t % 256, np.uint8)
+
+
 class Suite:
     name = "evaluated"
     description = "for tests"
     requirement = NOTHING
-    classes: dict[str, Any] = {"bimodal": Bimodal, "endless": Endless, "scripted": Scripted}  # noqa: RUF012
+    classes: dict[str, Any] = {"bimodal": Bimodal, "endless": Endless, "long": Long, "scripted": Scripted}  # noqa: RUF012
 
     def tasks(self) -> list[str]:
         return list(self.classes)
@@ -106,23 +120,52 @@ def test_faulted_episodes_are_reported_and_not_counted() -> None:
     assert result.lengths == (3, 1, 4)
 
 
-def test_recording_keeps_the_first_episode() -> None:
-    result = evaluate("evaluated/bimodal", policy(), 4, num_envs=2, record=True)
-    frames = result.frames
-    assert frames is not None and frames.shape[1:] == (8, 8, 3)
-    assert list(frames[:, 0, 0, 0]) == list(range(len(frames)))
-    assert len(frames) - 1 in (1, 10)
+class Frames:
+    """A film that keeps the number drawn in each frame, and counts how many frames are alive."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self.alive = self.most_alive = 0
+
+    def add(self, frame: Any) -> None:
+        assert frame.shape == (8, 8, 3)
+        self.numbers.append(int(frame[0, 0, 0]))
+        self.alive += 1
+        self.most_alive = max(self.most_alive, self.alive)
+        weakref.finalize(frame, self._gone)
+
+    def restart(self) -> None:
+        self.numbers.clear()
+
+    def _gone(self) -> None:
+        self.alive -= 1
+
+
+def test_the_first_episode_is_filmed() -> None:
+    film = Frames()
+    result = evaluate("evaluated/bimodal", policy(), 4, num_envs=2, film=film)
+    assert film.numbers == list(range(len(film.numbers)))
+    assert len(film.numbers) - 1 in (1, 10)
     plain = evaluate("evaluated/bimodal", policy(), 4, num_envs=2)
-    assert plain.frames is None and plain == result
+    assert plain == result
     assert json.loads(json.dumps(result.summary()))["episodes"] == 4
 
 
-def test_recording_what_cannot_be_drawn_gives_no_frames() -> None:
-    result = evaluate("evaluated/scripted", policy(), 2, record=True)
-    assert result.frames is None and result.episodes == 2
+def test_what_is_filmed_is_not_kept() -> None:
+    film = Frames()
+    evaluate("evaluated/long", policy(), 1, num_envs=1, film=film)
+    assert film.numbers == [step % 256 for step in range(2001)]
+    # A collector that is late may leave some more; two thousand would be all.
+    assert film.most_alive < 100
 
 
-def test_recording_begins_anew_after_a_fault() -> None:
+def test_filming_what_cannot_be_drawn_gives_no_frames() -> None:
+    film = Frames()
+    result = evaluate("evaluated/scripted", policy(), 2, film=film)
+    assert film.numbers == [] and result.episodes == 2
+
+
+def test_a_film_begins_anew_after_a_fault() -> None:
     class Faulty(Bimodal):
         faulted = False
 
@@ -133,9 +176,33 @@ def test_recording_begins_anew_after_a_fault() -> None:
             return super().step(action)
 
     Suite.classes["faulty"] = Faulty
-    result = evaluate("evaluated/faulty", policy(), 2, num_envs=1, seed=1, record=True)
-    assert result.faults == 1 and result.frames is not None
-    assert list(result.frames[:, 0, 0, 0]) == list(range(result.lengths[0] + 1))
+    film = Frames()
+    result = evaluate("evaluated/faulty", policy(), 2, num_envs=1, seed=1, film=film)
+    assert result.faults == 1
+    assert film.numbers == list(range(result.lengths[0] + 1))
+
+
+def test_what_episodes_say_yes_or_no_to_has_an_interval() -> None:
+    result = evaluate("evaluated/bimodal", policy(), 40, num_envs=4, seed=3)
+    long = sum(length == 10 for length in result.lengths)
+    assert result.shares == {"long": long} and 0 < long < 40
+    low, high = result.summary()["intervals"]["long"]
+    assert 0 < low < result.extras["long"] < high < 1
+
+
+@pytest.mark.parametrize(
+    "count, of, low, high",
+    [(0, 50, 0.0, 0.0714), (50, 50, 0.9286, 1.0), (17, 50, 0.2244, 0.4785), (5, 10, 0.2366, 0.7634)],
+)
+def test_wilson_s_interval(count: int, of: int, low: float, high: float) -> None:
+    assert share_interval(count, of) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_counts_are_no_shares() -> None:
+    said = [{"log": 1.0, "steps": 3.0}, {"log": 0.0, "steps": 1.0, "diamond": 1.0}]
+    assert count_shares(said) == {"log": 1, "diamond": 1}
+    with pytest.raises(ValueError, match="0 of 0 is no share"):
+        share_interval(0, 0)
 
 
 def test_an_episode_without_end_is_named() -> None:

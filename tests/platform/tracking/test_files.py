@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import imageio.v3 as imageio
 import numpy as np
@@ -6,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oneiros.platform.config import ConfigError, Layer, resolve
-from oneiros.platform.tracking import MetricsFile, RunDirectory, Tracker, provenance, read_metrics, write_video
+from oneiros.platform.tracking import (
+    MetricsFile,
+    RunDirectory,
+    Tracker,
+    VideoWriter,
+    provenance,
+    read_metrics,
+    write_video,
+)
 from oneiros.platform.tracking.line_file import LineFile
 from oneiros.platform.tracking.run_directory import default_path
 
@@ -82,6 +91,39 @@ def test_a_video_plays_back_its_frames(tmp_path, ending):
     shown = imageio.imread(path)
     assert shown.shape == (6, 156, 316, 3)
     assert shown[:, :155, :315].mean(axis=(1, 2, 3)) == pytest.approx(np.linspace(0, 250, 6), abs=4)
+
+
+def test_a_film_takes_the_memory_of_a_few_of_its_frames(tmp_path):
+    frame = np.zeros((64, 64, 3), np.uint8)
+    with VideoWriter(tmp_path / "film.mp4") as film:
+        film.add(frame)
+        tracemalloc.start()
+        try:
+            for brightness in range(600):
+                film.add(frame + np.uint8(brightness % 256))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert not film.path.exists()
+    # 600 frames as they are written take 30 MB.
+    assert peak < 2e6
+    assert imageio.imread(film.path).shape == (601, 128, 128, 3)
+    assert list(tmp_path.iterdir()) == [film.path]
+
+
+def test_a_film_that_is_begun_anew_or_given_up(tmp_path):
+    with VideoWriter(tmp_path / "film.gif") as film:
+        for brightness in (250, 200, 0, 100):
+            if not brightness:
+                film.restart()
+            film.add(np.full((128, 16, 3), brightness, np.uint8))
+    assert imageio.imread(film.path).mean(axis=(1, 2, 3)) == pytest.approx([0, 100], abs=4)
+    with pytest.raises(RuntimeError, match="on purpose"), VideoWriter(tmp_path / "given-up.mp4") as film:
+        film.add(np.zeros((16, 16, 3), np.uint8))
+        raise RuntimeError("on purpose")
+    with VideoWriter(tmp_path / "empty.mp4") as film:
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["film.gif"]
 
 
 @pytest.mark.parametrize(
