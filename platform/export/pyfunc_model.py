@@ -18,11 +18,14 @@ from oneiros.platform.export.step_format import IS_FIRST, read_step, write_step
 class PolicyModel(PythonModel):
     """One policy step: observations and the state before in, actions and the state after out."""
 
+    # MLflow takes a type hint of predict's input for the signature, and knows none for named tensors. There is none,
+    # then, and it is not to ask for one after every training.
+    _skip_type_hint_validation = True
+
     def load_context(self, context: Any) -> None:
         """Load the policy folder that lies in the model."""
         self.policy = load(context.artifacts["policy"])
 
-    # MLflow takes a type hint of model_input for the signature, and knows none for named tensors.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Act for ``N`` environments; ``params["mode"]`` is ``eval`` (the best action) or ``train`` (a sample)."""
         mode = (params or {}).get("mode", "eval")

@@ -54,6 +54,7 @@ print(json.dumps({"first": first["action"].tolist(), "second": second["action"].
 def test_a_fresh_process_loads_it_and_passes_the_state_on(model, folder):
     ran = subprocess.run([sys.executable, "-c", FRESH, str(model)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
+    assert "type hints" not in ran.stderr
     answers = json.loads(ran.stdout.splitlines()[-1])
     policy = load(folder)
     observation = first_step(policy)["obs"]
