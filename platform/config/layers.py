@@ -117,6 +117,9 @@ class _Schema:
         elif kind is dict and depth < len(path):
             flat[(*path[:depth], ".".join(path[depth:]))] = value
         elif kind is dict:
+            if value is None:
+                # An optional mapping that a saved configuration has as null: nothing is set in it.
+                return
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{key} must be a mapping, not {value!r} (in {origin}).")
             flat.update({(*path, str(name)): inner for name, inner in value.items()})

@@ -179,3 +179,16 @@ def test_a_policy_can_be_held_to_fewer_bits(make_agent: Callable[..., Belief], m
     assert sent == {None: [16.0], 9.0: [8.0], 0.0: [0.0]}
     with pytest.raises(ValueError, match="send no messages"):
         make_agent().limit_bits(4.0)
+
+
+def test_latents_can_be_made_to_say_something_before_anything_was_learnt(
+    make_agent: Callable[..., Belief], make_obs: Callable[..., Rows]
+) -> None:
+    def differing(scale: float) -> float:
+        """How often two samples of the same posterior differ."""
+        agent = make_agent(posterior_scale=scale, unimix=0.0, rough=0.0)
+        first, obs = torch.ones(200, dtype=torch.bool), make_obs(200)
+        stoch = [agent.act(obs, first, agent.initial_state(200))[2]["stoch"] for _ in range(2)]
+        return float((stoch[0] != stoch[1]).float().mean())
+
+    assert differing(1.0) > 1.5 * differing(6.0) > 0

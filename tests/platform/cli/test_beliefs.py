@@ -66,5 +66,9 @@ def test_beliefs_of_separate_minds_are_measured_drawn_and_brought_to_the_run_in_
     action, _ = policy.step(env.step(action)[0], state)
     assert env.action_space.contains(action)
 
+    further = ["--from", "runs/boxes", *words[:4], "--env-steps", "100", "--run-dir", "runs/further"]
+    code, _, said = oneiros("train", "minds/boxes", "tiny.yaml", *further, "--set", "tracking.mlflow=false")
+    assert code == 0, said
+
     code, _, said = oneiros("evaluate", "runs/boxes", "--bits", "a few")
     assert code == 2 and "--bits 'a few' must be auto, or numbers from 0 on such as 0,6,24" in said
