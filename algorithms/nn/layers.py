@@ -78,7 +78,10 @@ class Linear(Layer):
         weight, bias = self.weights(x.dtype)
         if self.tap is not None:
             self.read = x.detach()
-            return torch.addmm(self.tap, x, weight.detach().t())
+            if x.device.type == "cpu":
+                return torch.addmm(self.tap, x, weight.detach().t())
+            # A GPU would copy the tap first; apart, what comes next adds it, if that is compiled.
+            return x @ weight.detach().t() + self.tap
         return F.linear(x, weight, bias)
 
     def recall(self, x: Tensor, out: Tensor) -> Tensor:
@@ -109,7 +112,10 @@ class BlockLinear(Layer):
         blocks = x.view(n, g, -1).transpose(0, 1)
         if self.tap is not None:
             self.read = x.detach()
-            y = torch.baddbmm(self.tap, blocks, weight.detach())
+            if x.device.type == "cpu":
+                y = torch.baddbmm(self.tap, blocks, weight.detach())
+            else:
+                y = torch.bmm(blocks, weight.detach()) + self.tap
         elif bias is None:
             y = torch.bmm(blocks, weight)
         elif torch.compiler.is_compiling():
