@@ -5,7 +5,7 @@
 
 The player is told where things are and does everything with the 25 actions, so each recorded step is one that an agent
 could have taken; the steps in which it asks are recorded as the noops that they are. Only episodes in which it reached
-the milestone are kept, and how many it did not is said. Held-out worlds are never among them.
+its goal are kept, and how many it did not is said. Held-out worlds are never among them.
 """
 
 from __future__ import annotations
@@ -72,14 +72,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("to", type=Path, help="a new folder")
     parser.add_argument("--task", default="log", choices=["diamond", *MILESTONES])
+    parser.add_argument("--goal", choices=MILESTONES, help="where the player stops; else the task's own milestone")
+    parser.add_argument("--size", type=int, default=64, help="pixels a side")
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--steps", type=int, default=500, help="steps after which an episode ends")
     parser.add_argument("--seed", type=int, default=0, help="of the worlds that are drawn")
     parser.add_argument("--name", default="luanti-demonstrations")
     arguments = parser.parse_args()
-    env_id = f"luanti/{arguments.task}"
-    env = registry.make(env_id, oracle=True, spare=False, time_limit=arguments.steps)
-    recording = Recording(env, arguments.task, arguments.episodes, arguments.seed)
+    env_id, goal = f"luanti/{arguments.task}", arguments.goal or arguments.task
+    env = registry.make(env_id, oracle=True, spare=False, time_limit=arguments.steps, size=arguments.size)
+    recording = Recording(env, goal, arguments.episodes, arguments.seed)
     start = time.monotonic()
     try:
         write_folder(arguments.to, recording.episodes(), (env.observation_space, env.action_space), env_id)
@@ -88,6 +90,8 @@ def main() -> None:
     tried = len(recording.worlds) + len(recording.failed)
     result = {
         "what": f"Demonstrations of the scripted player in {env_id}, in training worlds only.",
+        "goal": goal,
+        "pixels_a_side": arguments.size,
         "steps_an_episode": arguments.steps,
         "seed": arguments.seed,
         "kept": len(recording.worlds),

@@ -147,7 +147,7 @@ def main() -> None:
         "what": "Success in held-out worlds, an episode in each, actions sampled; what training reached on the way.",
         "note": arguments.note,
         "random_actions": {key: random[key] for key in ("episodes", "steps_an_episode")}
-        | {"log": random["share_that_reached"]["log"]},
+        | {name: share for name, share in random["share_that_reached"].items() if share["share"] or name == "log"},
         "runs": [about for about, _ in found],
     }
     if len(found) > 1:

@@ -9,7 +9,6 @@ that reached each milestone, with a 95% interval (Wilson).
 from __future__ import annotations
 
 import argparse
-import math
 import time
 
 import numpy as np
@@ -17,14 +16,12 @@ from luanti_record import write
 from oneiros.envs import registry
 from oneiros.envs.luanti.worlds import HELD_OUT
 from oneiros.envs.minecraft.progress import LOG, MILESTONES
+from oneiros.platform.rollout.shares import share_interval
 
 
 def interval(successes: int, of: int) -> list[float]:
     """Wilson's 95% interval of a share."""
-    z, share = 1.96, successes / of
-    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
-    half = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of)) / (1 + z * z / of)
-    return [round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)]
+    return [round(end, 4) for end in share_interval(successes, of)]
 
 
 def main() -> None:
