@@ -20,7 +20,7 @@ from oneiros.algorithms.nn.distributions import (
 )
 from oneiros.algorithms.nn.gates import gated
 from oneiros.algorithms.nn.layers import MLP, Block, BlockLinear, Linear, NormSiLU
-from oneiros.algorithms.nn.recurrence import Taps, tapped
+from oneiros.algorithms.nn.recurrence import Taps, scale_taps, scaled, tapped
 from torch import Tensor, nn
 
 BLOCKS = 8
@@ -112,6 +112,11 @@ class RSSM(nn.Module):
         projections = [gru.from_deter.linear, gru.from_stoch.linear]
         return [*projections, gru.hidden_deter, gru.hidden_inputs, gru.gates, self.post_deter, self.post_logits]
 
+    @property
+    def norms(self) -> list[NormSiLU]:
+        """The norms that work at every step of ``observe``."""
+        return [self.gru.from_deter.norm, self.gru.from_stoch.norm, self.gru.hidden_norm, self.post_norm]
+
     def initial(self, batch: int, dtype: torch.dtype, device: torch.device) -> Latents:
         """Zeros, ``(N, D)`` and ``(N, K * S)``."""
         return Latents(
@@ -167,8 +172,12 @@ class RSSM(nn.Module):
         uniform: Tensor,
         taps: Sequence[Tensor],
     ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        """``observe_step`` with one of ``Taps.steps``; what the ``recurrent`` layers read comes last."""
-        with tapped(self.recurrent, taps) as inputs:
+        """``observe_step`` with one of ``Taps.steps``; what the ``recurrent`` layers read comes last.
+
+        Beyond those of the layers, ``taps`` may hold the scales of the ``norms``.
+        """
+        layers = self.recurrent
+        with tapped(layers, taps[: len(layers)]) as inputs, scaled(self.norms, taps[len(layers) :]):
             deter, stoch, logits = self.observe_step(deter, stoch, action, tokens, first, uniform)
         return deter, stoch, logits, inputs
 
@@ -198,15 +207,20 @@ class RSSM(nn.Module):
         # unbind, not indexing: the backward of one unbind is one stack, of T indexings T additions of (T, N, .) zeros.
         steps = zip(embedded.unbind(0), projected.unbind(0), first.unbind(0), uniform.unbind(0), strict=True)
         taps: Taps | None = None
+        scales: list[tuple[Tensor, ...]] = [()] * T
         if torch.is_grad_enabled():
             taps = Taps(self.recurrent, T, N, dtype)
+            if tokens.device.type != "cpu":
+                # On a GPU it is the launches that count, of which sums at every step take many.
+                scales = scale_taps(self.norms, T, N)
             # With gradients like the states that follow, or the first step would be compiled once more, for itself.
             deter, stoch = deter.detach().requires_grad_(), stoch.detach().requires_grad_()
         for t, (act, tok, reset, noise) in enumerate(steps):
             if taps is None:
                 deter, stoch, logit = self.observe_step(deter, stoch, act, tok, reset, noise)
             else:
-                deter, stoch, logit, inputs = self.tapped_step(deter, stoch, act, tok, reset, noise, taps.steps[t])
+                each = (*taps.steps[t], *scales[t])
+                deter, stoch, logit, inputs = self.tapped_step(deter, stoch, act, tok, reset, noise, each)
                 taps.record(inputs)
             deters.append(deter)
             stochs.append(stoch)

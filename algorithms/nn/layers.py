@@ -174,7 +174,8 @@ class _NormSiLU(torch.autograd.Function):
         inner = torch.ops.aten.silu_backward(grad.float(), normed * scale)
         others = [i for i in range(x.ndim) if i != ctx.axis % x.ndim]
         product = inner * normed
-        d_scale = product.sum(others).view(scale.shape)
+        # Of scales that every row has one of, as a tap, each has a gradient of its own.
+        d_scale = product.clone() if scale.ndim == x.ndim else product.sum(others).view(scale.shape)
         mean = product.mul_(scale).mean(ctx.axis, keepdim=True)
         inner = inner.mul_(scale).addcmul_(normed, mean, value=-1).mul_(reciprocal)
         return inner.to(x.dtype), d_scale, None
@@ -186,10 +187,13 @@ class NormSiLU(nn.Module):
     def __init__(self, units: int):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(units))
+        self.tap: Tensor | None = None
+        """Inside ``recurrence.scaled``: the scale, repeated for every row."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``(..., units)`` or ``(N, units, H, W)``; the result keeps the input's dtype."""
         axis, scale = (1, self.scale[:, None, None]) if x.ndim == 4 else (-1, self.scale)
+        scale = scale if self.tap is None else self.tap
         if torch.compiler.is_compiling():
             square = torch.linalg.vector_norm(x, dim=axis, keepdim=True, dtype=torch.float32).square()
             return F.silu(x * torch.rsqrt(square / x.shape[axis] + NORM_EPS) * scale).to(x.dtype)

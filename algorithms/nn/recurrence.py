@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from oneiros.algorithms.nn.layers import BlockLinear, Linear
+from oneiros.algorithms.nn.layers import BlockLinear, Linear, NormSiLU
 from torch import Tensor
 
 Tapped = Linear | BlockLinear
@@ -71,3 +71,21 @@ def tapped(layers: Sequence[Tapped], taps: Sequence[Tensor]) -> Iterator[list[Te
     finally:
         for layer in layers:
             layer.tap = layer.read = None
+
+
+def scale_taps(norms: Sequence[NormSiLU], steps: int, rows: int) -> list[tuple[Tensor, ...]]:
+    """For each step, the scale of each of ``norms`` once a row ``(N, units)``: their gradients are summed only once."""
+    taps = [norm.scale.expand(steps, rows, -1).unbind(0) for norm in norms]
+    return list(zip(*taps, strict=True))
+
+
+@contextmanager
+def scaled(norms: Sequence[NormSiLU], taps: Sequence[Tensor]) -> Iterator[None]:
+    """Inside, each of ``norms`` scales by its tap; without any taps, as ever."""
+    for norm, tap in zip(norms, taps, strict=False):
+        norm.tap = tap
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.tap = None

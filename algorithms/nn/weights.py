@@ -66,7 +66,7 @@ class Weights:
         self.low_views: list[Tensor] = []
         if self.dtype == torch.float32:
             return
-        self.masters = [p for layer in self.layers for p in (layer.weight, layer.bias) if p is not None]
+        self.masters: list[Tensor] = [p for layer in self.layers for p in (layer.weight, layer.bias) if p is not None]
         self.aligned = self.flat.device.type != "cpu"
         low = self._aligned() if self.aligned else self._packed()
         self.low_views = [low[id(p)] for p in self.masters]
