@@ -8,4 +8,6 @@ head="${1:?name the head, as host:port}"
 shift
 export RAY_gcs_rpc_server_reconnect_timeout_s="${RAY_gcs_rpc_server_reconnect_timeout_s:-600}"
 export RAY_AUTH_MODE="${RAY_AUTH_MODE:-token}"
-exec ray start --block --address="$head" "$@"
+# Ports that are told need not be waited for: see start-head.sh.
+agents=(--dashboard-agent-grpc-port=20366 --runtime-env-agent-port=20367 --metrics-export-port=20368)
+exec ray start --block --address="$head" "${agents[@]}" "$@"

@@ -1,20 +1,23 @@
 """Trains the fake agent over the cluster at RAY_ADDRESS until it is told to stop, and writes down how it goes."""
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
 
 import ray
+from oneiros.platform.bench.null_env import NULL_ENV
 from oneiros.platform.engine import WorldModelConfig
 
 
-def main(folder: Path, runners: int) -> None:
+def main(folder: Path, runners: int, step_ms: float) -> None:
     stopped = []
-    ray.init(log_to_driver=False)
+    # Ray takes a driver that cannot look outside to be on the head, where a new head would look for it in vain.
+    ray.init(log_to_driver=False, _node_ip_address=os.environ["HOST_ADDRESS"])
     config = (
         WorldModelConfig(agent="linear_agent:LinearAgent")
-        .environment("CartPole-v1")
+        .environment(NULL_ENV, env_config={"step_ms": step_ms, "waits": True, "length": 50})
         .env_runners(num_env_runners=runners, num_envs_per_env_runner=1)
         .training(train_ratio=2, learning_starts=100)
         .replay(capacity=20_000)
@@ -34,4 +37,4 @@ def main(folder: Path, runners: int) -> None:
     algorithm.stop()
 
 
-main(Path(sys.argv[1]), int(sys.argv[2]))
+main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

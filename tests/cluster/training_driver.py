@@ -9,11 +9,12 @@ from pathlib import Path
 class Training:
     """A driver on one of the hosts, seen through what it writes."""
 
-    def __init__(self, network, host, folder, runners, nice=0):
+    def __init__(self, network, host, folder, runners, step_ms=1.0):
+        """Environments sleep for ``step_ms`` a step: those that did not would keep all processors busy."""
         self.folder = folder
         self.log = folder / "driver.log"
         self.process = host.start(
-            *("nice", "-n", nice, sys.executable, Path(__file__).with_name("driver.py"), folder, runners),
+            *(sys.executable, Path(__file__).with_name("driver.py"), folder, runners, step_ms),
             log=self.log,
             RAY_ADDRESS=network.address,
         )
