@@ -79,8 +79,8 @@ class Hyperparameters(DreamerHyperparameters):
     posterior_scale: float = Field(
         1.0,
         gt=0,
-        description="scale of the posterior's initial logits; where little is learnt because latents are almost noise at "
-        "first, 3 makes them say something from the beginning",
+        description="scale of the posterior's initial logits; where little is learnt because latents are almost noise "
+        "at first, 3 makes them say something from the beginning",
     )
     first_order_gradient: bool = Field(False, description="whether beliefs about partners shape the model")
     belief_layers: int = Field(2, ge=1, description="layers of the belief heads")
