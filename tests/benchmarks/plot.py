@@ -1,6 +1,6 @@
 """Draw the learning curves of recorded results into one picture.
 
-    python tests/benchmarks/plot.py cartpole pendulum catch memory
+    python tests/benchmarks/plot.py dmc-cartpole-swingup cartpole pendulum catch memory
 
 writes ``tests/benchmarks/results/learning-curves.png``: a panel a task; a line a seed (mean of
 the last 20 training episodes), dots its evaluations, dotted lines the given references.
@@ -32,7 +32,8 @@ def main(names: list[str]) -> None:
             axis.plot(at, [p["return"] for p in points], "o", markersize=3.5, color=line.get_color())
         for label, value in result.get("references", {}).items():
             axis.axhline(value, linestyle=":", color="grey", linewidth=1)
-            axis.annotate(label, (0, value), fontsize=7, color="grey", va="bottom")
+            across = axis.get_yaxis_transform()
+            axis.annotate(label, (0.02, value), xycoords=across, fontsize=7, color="grey", va="bottom")
         axis.set_title(result["runs"][0]["config"]["env"], fontsize=10)
         axis.set_xlabel("env steps (thousands)", fontsize=8)
         axis.tick_params(labelsize=8)
