@@ -55,7 +55,7 @@ class UnsupportedSpace(ValueError):
 
 @runtime_checkable
 class Policy(Protocol):
-    """What an env runner needs: it acts, carries a recurrent state, and takes new weights."""
+    """What stepping environments takes: it acts, and its recurrent state is carried by whoever asks it."""
 
     latent_fields: Mapping[str, Field]
     """What ``act`` returns to be stored with each row, without the ``latent/`` prefix."""
@@ -73,9 +73,6 @@ class Policy(Protocol):
         the next recurrent state, and the latents to store with this row. The state remembers the action just
         returned, so a caller passes it back unchanged.
         """
-
-    def load_policy_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the weights that ``Agent.policy_state`` returned, from this or another process."""
 
 
 @runtime_checkable
@@ -116,6 +113,9 @@ class Agent(Policy, Protocol):
 
     def policy_state(self) -> Tensors:
         """The weights that acting needs, on the CPU."""
+
+    def load_policy_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the weights that ``policy_state`` returned, in this or another process."""
 
     def state_dict(self) -> Tensors:
         """Everything that training needs to go on exactly: parameters, optimiser, normalisers, counters, generators.

@@ -7,6 +7,8 @@ A gradient that is not finite changes nothing, moments and step count included, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from oneiros.algorithms.nn.weights import Weights
 from torch import Tensor
@@ -45,21 +47,25 @@ class LaProp:
         self.momentum = torch.zeros_like(weights.flat)
         self.step_count = torch.zeros((), dtype=torch.float64, device=device)
         self.nonfinite = torch.zeros((), dtype=torch.float64, device=device)
-        self.ends: Tensor | None = None
-        """Where the tensors end in the flat buffers ``(tensors,)``, if the passes over these are compiled into one."""
-        self._advance = advance
+        self._advance: Callable[..., None] = self._advance_in_passes
 
     def compile(self) -> None:
         """Have one kernel clip, average and move, where each operation would be a pass over a GPU's memory."""
         sizes = torch.tensor([grad.numel() for grad in self.weights.grads])
         assert int(sizes.sum()) == self.weights.grad.numel()
-        self.ends = sizes.cumsum(0).to(self.weights.flat.device)
-        self._advance = torch.compile(advance, dynamic=False, fullgraph=True)
+        ends = sizes.cumsum(0).to(self.weights.flat.device)
+        fused = torch.compile(advance, dynamic=False, fullgraph=True)
+
+        def advance_in_one(shrink: Tensor, rate1: Tensor, rate2: Tensor, correct2: Tensor, step: Tensor) -> None:
+            buffers = self.weights.flat, self.weights.grad, self.rms, self.momentum, ends
+            fused(*buffers, shrink, rate1, rate2, correct2, step, self.eps)
+
+        self._advance = advance_in_one
 
     @torch.no_grad()
     def step(self) -> dict[str, Tensor]:
         """Apply the gradients in ``weights.grad``, zero them, and return norms ``()`` as metrics."""
-        grad, grads, params = self.weights.grad, self.weights.grads, self.weights.params
+        grads, params = self.weights.grads, self.weights.params
         grad_norms = torch.stack(torch._foreach_norm(grads))
         grad_norm = grad_norms.square().sum().sqrt()
         finite = torch.isfinite(grad_norm).to(torch.float32)
@@ -74,22 +80,21 @@ class LaProp:
         correct1 = (1 - self.beta1**self.step_count).clamp(min=1e-12)
         correct2 = (1 - self.beta2**self.step_count).clamp(min=1e-12)
 
-        metrics = {"grad_norm": grad_norm, "nonfinite": 1 - finite, "learning_rate": rate.float()}
         rates = (1 - self.beta1) * finite, (1 - self.beta2) * finite
-        if self.ends is not None:
-            scale, step = correct2.float(), (-rate / correct1 * finite).float()
-            buffers = self.weights.flat, grad, self.rms, self.momentum
-            self._advance(*buffers, self.ends, shrink, *rates, scale, step, self.eps)
-            return metrics
+        self._advance(shrink, *rates, correct2.float(), (-rate / correct1 * finite).float())
+        return {"grad_norm": grad_norm, "nonfinite": 1 - finite, "learning_rate": rate.float()}
+
+    def _advance_in_passes(self, shrink: Tensor, rate1: Tensor, rate2: Tensor, correct2: Tensor, step: Tensor) -> None:
+        """``advance`` as one operation after the other, each in place."""
+        grad = self.weights.grad
         if self.clip:
-            torch._foreach_mul_(grads, list(shrink.unbind()))
-        torch.where(finite.bool(), grad, torch.zeros((), device=grad.device), out=grad)
-        self.rms.lerp_(grad.square(), rates[1])
-        scale = self.rms.div(correct2.float()).sqrt_().add_(self.eps)
-        self.momentum.lerp_(grad.div_(scale), rates[0])
-        self.weights.flat.addcmul_(self.momentum, (-rate / correct1 * finite).float())
+            torch._foreach_mul_(self.weights.grads, list(shrink.unbind()))
+        torch.where(rate2 > 0, grad, torch.zeros((), device=grad.device), out=grad)
+        self.rms.lerp_(grad.square(), rate2)
+        scale = self.rms.div(correct2).sqrt_().add_(self.eps)
+        self.momentum.lerp_(grad.div_(scale), rate1)
+        self.weights.flat.addcmul_(self.momentum, step)
         grad.zero_()
-        return metrics
 
     def _rate(self) -> Tensor:
         done = self.step_count - 1

@@ -73,7 +73,7 @@ class WorldModelEnvRunner(EnvRunner):
         self._env_id, self._env_options = resolve(self.config.env, kwargs["env_creator"], self._context)
         self._spaces = kwargs.get("spaces")
         self._published = -1
-        self.policy: Policy | None = None
+        self.policy: Agent | RemotePolicy | None = None
         self.collector: RolloutCollector | None = None
         if self.worker_index:
             torch.set_num_threads(self.config.env_runner_threads)
@@ -164,8 +164,8 @@ class WorldModelEnvRunner(EnvRunner):
             policy = self._ask_at(weights, "eval")
         else:
             own = weights if isinstance(weights, Mapping) else ray.get(weights.weights, timeout=SECONDS_FOR_WEIGHTS)
-            policy = self._build_policy(*self._single_spaces(), seed=seed)
-            policy.load_policy_state(own)
+            policy = agent = self._build_policy(*self._single_spaces(), seed=seed)
+            agent.load_policy_state(own)
         with Watchdog(self._patience()) as watchdog:
             return evaluate(
                 self._env_id,
@@ -266,12 +266,15 @@ class WorldModelEnvRunner(EnvRunner):
             self._published = newest.number
             return
         try:
-            rollout.load_policy(ray.get(newest.weights, timeout=SECONDS_FOR_WEIGHTS), newest.updates)
+            weights = ray.get(newest.weights, timeout=SECONDS_FOR_WEIGHTS)
         except RayError as error:
             log.warning(
                 "new weights do not come from the learner that held them (%s); acting goes on with the old ones", error
             )
         else:
+            assert self.policy is not None
+            self.policy.load_policy_state(weights)
+            rollout.policy_version = newest.updates
             self._published = newest.number
 
     def _build_policy(self, observation_space: Any, action_space: Any, seed: int) -> Agent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import ray
 import torch
@@ -77,10 +77,6 @@ class RemotePolicy:
         self._answered, self._updates = answer.number, answer.updates
         self._oldest = answer.updates if self._oldest is None else min(answer.updates, self._oldest)
         return _tensors(answer.action), _tensors(answer.state), _tensors(answer.latents)
-
-    def load_policy_state(self, tensors: Mapping[str, Tensor]) -> NoReturn:
-        """There is no model here to load them into."""
-        raise NotImplementedError("weights are offered to whoever acts, not loaded here")
 
     def acted(self) -> Acted:
         """Say which weights have acted, and what went wrong, since the last call."""

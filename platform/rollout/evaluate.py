@@ -17,7 +17,7 @@ from oneiros.envs.contract import InvalidOption, KnowsBounds, MissingDependency
 from oneiros.envs.registry import Vectorization, find, make_vector
 from oneiros.platform.rollout.episode import Episode
 from oneiros.platform.rollout.loop import Rollout
-from oneiros.platform.rollout.shares import count_shares, share_interval
+from oneiros.platform.rollout.shares import count_shares, intervals
 
 LONGEST_EPISODE = 1_000_000
 
@@ -77,11 +77,6 @@ class EvaluationResult:
         del values["tables"], values["shares"]
         lists = {"returns": list(self.returns), "lengths": list(self.lengths), "extras": dict(self.extras)}
         return {**values, **lists, "intervals": intervals(self.shares, self.episodes)}
-
-
-def intervals(shares: Mapping[str, int], episodes: int) -> dict[str, list[float]]:
-    """Wilson's 95% interval of each share of the episodes, by name."""
-    return {name: list(share_interval(count, episodes)) for name, count in shares.items()}
 
 
 def evaluate(

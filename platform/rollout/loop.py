@@ -124,11 +124,6 @@ class Rollout:
         """Policy steps of the longest episode under way."""
         return int(self._tracker.lengths.max())
 
-    def load_policy(self, tensors: Mapping[str, torch.Tensor], version: int) -> None:
-        """Act with new weights from the next step on."""
-        self.policy.load_policy_state(tensors)
-        self.policy_version = version
-
     def metrics(self) -> dict[str, float]:
         """Totals since the beginning: policy steps, seconds spent in policy and environments, faults by kind."""
         return {

@@ -29,3 +29,8 @@ def count_shares(said: Sequence[Mapping[str, float]]) -> dict[str, int]:
     names = sorted({name for one in said for name in one})
     values = {name: [one.get(name, 0.0) for one in said] for name in names}
     return {name: int(sum(each)) for name, each in values.items() if set(each) <= {0.0, 1.0}}
+
+
+def intervals(shares: Mapping[str, int], episodes: int) -> dict[str, list[float]]:
+    """``share_interval`` of each count among so many episodes, by name."""
+    return {name: list(share_interval(count, episodes)) for name, count in shares.items()}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from oneiros.platform.config import RunConfig
 from oneiros.platform.rollout import EvaluationResult as RolloutResult
-from oneiros.platform.rollout.evaluate import intervals
+from oneiros.platform.rollout.shares import intervals
 
 Videos = dict[str, NDArray[np.uint8]]
 """By name, ``(T, height, width, 3)``."""

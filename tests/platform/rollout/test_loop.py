@@ -158,7 +158,8 @@ def test_new_weights_and_their_version() -> None:
     policy = CountingPolicy(spaces.Box(-1, 1, (1,), np.float32))
     rollout = Rollout(SyncVector(partial(Scripted, spaces.Box(-1, 1, (1,), np.float32)), 1), policy)
     assert rollout.collect(2).policy_version == 0
-    rollout.load_policy({"scale": torch.tensor(3.0)}, version=4)
+    policy.load_policy_state({"scale": torch.tensor(3.0)})
+    rollout.policy_version = 4
     chunk = rollout.collect(1)
     assert chunk.policy_version == 4
     assert chunk.rows["action"][0, 0, 0] == pytest.approx(0.6)
