@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
 def symlog(x: Tensor) -> Tensor:
@@ -41,19 +40,10 @@ def one_hot_sample(probs: Tensor, uniform: Tensor) -> Tensor:
 
     Returns one-hot ``(N, classes, groups)`` in the dtype of ``probs``; no gradient.
     """
-    if probs.device.type != "cpu":
-        return _first_above(probs.detach().cumsum(1), uniform)
-    reached = (probs.detach().cumsum(1) > uniform[:, None]).to(probs.dtype)
-    # The sum of probabilities can round to just under 1: the last class catches what is left.
-    reached = torch.cat([reached[:, :-1], torch.ones_like(reached[:, -1:])], 1)
-    return reached - F.pad(reached, (0, 0, 1, 0))[:, :-1]
-
-
-def _first_above(cumulative: Tensor, uniform: Tensor) -> Tensor:
-    """The same one-hots by counting: fewer passes, and right where sums in parallel do not rise from class to class."""
-    classes = cumulative.shape[1]
-    index = (cumulative <= uniform[:, None]).sum(1, keepdim=True).clamp(max=classes - 1)
-    return (torch.arange(classes, device=cumulative.device)[:, None] == index).to(cumulative.dtype)
+    cumulative = probs.detach().cumsum(1)
+    # The last class is what no other is: the sum of all can round to just under 1.
+    index = (cumulative[:, :-1] <= uniform[:, None]).sum(1, keepdim=True)
+    return (torch.arange(probs.shape[1], device=probs.device)[:, None] == index).to(probs.dtype)
 
 
 def straight_through(sample: Tensor, probs: Tensor) -> Tensor:

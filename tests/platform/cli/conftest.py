@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 from oneiros.platform.cli import main
 from oneiros.platform.training.engine import EvaluationResult
 
@@ -12,6 +13,18 @@ TINY = [
 ]
 """A real training that takes a second or two."""
 
+TINY_FILE = """
+preset: two_cores
+hyper: {size: 1m, deter: 32, hidden: 16, units: 16, groups: 4, classes: 4, depth: 2, batch_size: 2, batch_length: 8,
+  imagination_length: 3, compile: "off"}
+learning_starts: 64
+train_ratio: 0.5
+num_envs_per_runner: 2
+tracking: {mlflow: false, every_seconds: 0.01}
+evaluation: {episodes: 2}
+"""
+"""A real training that learns from the first hundred steps on, as fast as it can."""
+
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
@@ -20,6 +33,17 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Writes ``tiny.yaml``, and anew with other settings when called with some."""
+
+    def write(name="tiny.yaml", **settings):
+        (tmp_path / name).write_text(yaml.safe_dump(yaml.safe_load(TINY_FILE) | settings))
+
+    write()
+    return write
 
 
 @pytest.fixture

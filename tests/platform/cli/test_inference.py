@@ -10,33 +10,12 @@ import yaml
 from oneiros.platform.tracking import read_metrics
 
 ONEIROS = os.path.join(os.path.dirname(sys.executable), "oneiros")
-TINY = """
-preset: two_cores
-size: 1m
-deter: 32
-hidden: 16
-units: 16
-groups: 4
-classes: 4
-depth: 2
-batch_size: 2
-batch_length: 8
-imagination_length: 3
-learning_starts: 64
-train_ratio: 0.5
-compile: "off"
-num_envs_per_runner: 2
-num_runners: 2
-inference: learner
-tracking: {mlflow: false, every_seconds: 0.01}
-evaluation: {episodes: 2}
-"""
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_a_run_with_runners_that_hold_no_model(tmp_path):
-    (tmp_path / "tiny.yaml").write_text(TINY)
+def test_a_run_with_runners_that_hold_no_model(tiny, tmp_path):
+    tiny(num_runners=2, inference="learner")
     words = ["train", "CartPole-v1", "tiny.yaml", "--env-steps", "1500", "--run-dir", "run", "--json", "out.json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([ONEIROS, *words], capture_output=True, text=True, timeout=500, env=environment)

@@ -14,33 +14,18 @@ from oneiros.platform.tracking import read_metrics
 from safetensors.torch import load_file
 
 ONEIROS = os.path.join(os.path.dirname(sys.executable), "oneiros")
-TINY = """
-preset: two_cores
-size: 1m
-deter: 32
-hidden: 16
-units: 16
-groups: 4
-classes: 4
-depth: 2
-batch_size: 2
-batch_length: 8
-imagination_length: 3
-learning_starts: 64
-train_ratio: 1
-compile: "off"
-num_envs_per_runner: 2
-tracking: {mlflow: false, every_seconds: 0.000001, videos: false, system_metrics: false}
-evaluation: {at_end: false}
-checkpoint: {every_env_steps: 256, every_seconds: 100000, keep: 100}
-"""
 STEPS = 256
 """What one process takes between two checkpoints, in about two steps of the engine."""
 
 
 @pytest.fixture(autouse=True)
-def config(tmp_path):
-    (tmp_path / "tiny.yaml").write_text(TINY)
+def often_saved(tiny):
+    tiny(
+        train_ratio=1,
+        tracking={"mlflow": False, "every_seconds": 1e-6, "videos": False, "system_metrics": False},
+        evaluation={"at_end": False},
+        checkpoint={"every_env_steps": STEPS, "every_seconds": 100_000, "keep": 100},
+    )
 
 
 def start(*words):

@@ -13,25 +13,6 @@ import yaml
 from oneiros.platform.tracking import read_metrics
 
 ONEIROS = os.path.join(os.path.dirname(sys.executable), "oneiros")
-TINY = """
-preset: two_cores
-size: 1m
-batch_size: 2
-batch_length: 8
-imagination_length: 3
-learning_starts: 64
-train_ratio: 0.5
-num_envs_per_runner: 2
-tracking: {mlflow: false, every_seconds: 0.01}
-evaluation: {episodes: 2}
-"""
-"""A real training that learns from the first hundred steps on, as fast as it can."""
-
-
-@pytest.fixture
-def tiny(tmp_path):
-    (tmp_path / "tiny.yaml").write_text(TINY)
-
 
 INTERRUPTIONS = [
     pytest.param(signal.SIGINT, 130, ["--engine", "local"], id="ctrl-c"),
@@ -47,19 +28,19 @@ def test_an_interrupted_run_is_resumed_and_evaluated(tiny, tmp_path, number, cod
     command = [ONEIROS, "train", "CartPole-v1", "tiny.yaml", "--env-steps", "100000000", "--run-dir", "run", *engine]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     metrics = tmp_path / "run" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (metrics.exists() and any("loss/dyn" in row for row in read_metrics(metrics))):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.05)
     process.send_signal(number)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == code, err
     assert "Go on with: oneiros resume run" in out and "Traceback" not in err
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
     reached = int(checkpoint.name.removeprefix("step-"))
 
     resume = [ONEIROS, "resume", "run", "--env-steps", str(reached + 300), "--json", "out.json"]
-    done = subprocess.run(resume, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(resume, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "out.json").read_text())
     assert figures["env_steps"] >= reached + 300 and figures["evaluation"]["episodes"] == 2
@@ -133,7 +114,7 @@ def test_the_configuration_that_train_would_use_is_shown_with_its_origins(tiny, 
 
 
 def test_a_configuration_file_may_name_the_environment(tiny, oneiros, tmp_path):
-    (tmp_path / "all.yml").write_text(TINY + "env: memory/cue-5\n")
+    tiny("all.yml", env="memory/cue-5")
     code, _, _ = oneiros("config", "all.yml", "--json", "config.json")
     settings = json.loads((tmp_path / "config.json").read_text())
     assert code == 0 and settings["env"] == {"value": "memory/cue-5", "from": "all.yml"}
