@@ -22,7 +22,7 @@ INTERRUPTIONS = [
 ]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("number", "code", "engine"), INTERRUPTIONS)
 def test_an_interrupted_run_is_resumed_and_evaluated(tiny, tmp_path, number, code, engine):
     command = [ONEIROS, "train", "CartPole-v1", "tiny.yaml", "--env-steps", "100000000", "--run-dir", "run", *engine]
