@@ -38,6 +38,8 @@ class Game:
 
     def __init__(self, env: Any, settings: Mapping[str, int], oracle: bool) -> None:
         self.env = env
+        # Shimmy builds the same spaces anew at every turn, which takes longer than the turn itself.
+        env.hanabi_env._update_observation_spaces = env.hanabi_env._update_action_spaces = _nothing_to_do
         self.colours = COLOURS[: settings["colors"]]
         self.ranks, self.hand_size = settings["ranks"], settings["hand_size"]
         self.kinds = len(self.colours) * self.ranks
@@ -46,6 +48,7 @@ class Game:
         self.belief_spaces = {name: {"hand": hand} for name in env.possible_agents}
         box = spaces.Box(0, 1, (self.hand_size, self.kinds + 1), np.float32)
         self.oracle_spaces = {name: {"hand": box} if oracle else {} for name in env.possible_agents}
+        self._read: tuple[Any, list[int], NDArray[np.int64]] | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.env, name)
@@ -65,10 +68,18 @@ class Game:
 
     def beliefs(self, agent: str) -> Mapping[str, NDArray[np.int64]]:
         """The kinds of the cards that ``agent`` holds."""
-        cards, _ = self._hands(str(self.env.hanabi_env.game_state))[self.env.possible_agents.index(agent)]
-        hand = np.full(self.hand_size, self.kinds, np.int64)
-        hand[: len(cards)] = [self.kind(card) for card in cards]
-        return {"hand": hand}
+        return {"hand": self._held()[self.env.possible_agents.index(agent)]}
+
+    def _held(self) -> NDArray[np.int64]:
+        """The kinds of all cards ``(players, hand_size)``, read once a turn."""
+        state = self.env.hanabi_env.game_state
+        history = state.history()
+        if self._read is None or self._read[0] is not state or self._read[1] != history:
+            held = np.full((len(self.env.possible_agents), self.hand_size), self.kinds, np.int64)
+            for own, (cards, _) in zip(held, self._hands(str(state)), strict=True):
+                own[: len(cards)] = [self.kind(card) for card in cards]
+            self._read = state, history, held
+        return self._read[2]
 
     def oracles(self, agent: str) -> Mapping[str, NDArray[np.float32]]:
         """The exact posterior over each of the cards of ``agent``."""
@@ -147,6 +158,10 @@ def _disjoint(cards: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray
     sets = np.arange(2**cards)
     one, other = np.nonzero((sets[:, None] & sets) == 0)
     return one, other, one | other
+
+
+def _nothing_to_do() -> None:
+    pass
 
 
 def _copies(ranks: int) -> NDArray[np.int64]:

@@ -150,7 +150,7 @@ class Belief(LearningAgent):
         memory = Memory(state["deter"], state["stoch"], Traffic(state["under_way"], state["bits"]))
         action = model.embed_action(state["action"].masked_fill(begins[..., None], 0))
         uniform = torch.rand(N, G, model.rssm.groups, generator=generator, device=device)
-        deter, stoch, _, traffic = model.observe_step(memory, action, tokens, begins, first, uniform)
+        deter, stoch, logits, traffic = model.observe_step(memory, action, tokens, begins, first, uniform)
         feat = model.feat(deter, stoch)
         params = self.actor(torch.cat([feat, self.intents(feat)], -1))
         legal = seats.legal(obs, device)
@@ -160,7 +160,7 @@ class Belief(LearningAgent):
         if self.channel.width:
             said = self._rand(generator, N, G, self.config.channel.tokens) if mode == "train" else None
             lost = self._rand(generator, N, G)
-            traffic, _ = model.speak(feat, traffic, alive, said, lost, self._turned(generator, N))
+            traffic, _ = model.speak(feat, logits, traffic, alive, said, lost, self._turned(generator, N))
             latents |= {"messages": self.channel.pack(traffic.under_way), "bits": traffic.bits}
         joint = seats.actions.unflatten(flat)
         state = {
@@ -289,7 +289,7 @@ class Belief(LearningAgent):
                 said = self._rand(self.generator, B, G, config.channel.tokens)
                 lost = self._rand(self.generator, B, G)
                 turned = self._turned(self.generator, B)
-                traffic, _ = model.speak(model.feat(deter, stoch), traffic, there, said, lost, turned)
+                traffic, _ = model.speak(model.feat(deter, stoch), logit, traffic, there, said, lost, turned)
                 messages.append(self.channel.pack(traffic.under_way.detach()))
                 bits.append(traffic.bits)
             memory = Memory(deter, stoch, traffic)
@@ -376,7 +376,7 @@ class Belief(LearningAgent):
                 "return_scale": scale,
                 "policy_entropy": (entropy * weights["policy"]).sum() / acted,
             }
-            metrics |= self._belief_metrics(feat, rows)
+            metrics |= self._belief_metrics(model.mind(feat, logits.view(N, G, -1)), rows)
             refreshed = {
                 "deter": deter.detach().nan_to_num(0.0).transpose(0, 1).to(torch.float16),
                 "stoch": model.rssm.pack(stoch.detach()).transpose(0, 1),
@@ -445,12 +445,12 @@ class Belief(LearningAgent):
         flat = twohot_losses(logits.flatten(0, 2), (returns.flatten(), slow.flatten()), weights, self.model.bins)
         return flat.view(returns.shape)
 
-    def _belief_metrics(self, feat: Tensor, rows: Tensors) -> Tensors:
+    def _belief_metrics(self, mind: Tensor, rows: Tensors) -> Tensors:
         """How often the likeliest value of a target is the true one, by agent."""
         metrics: Tensors = {}
         seats = self.seats
         if self.model.zero is not None and seats.targets is not None:
-            zero = self.model.zero(feat)
+            zero = self.model.zero(mind)
             for g, name in enumerate(seats.names):
                 owned = [c for c in seats.targets.components if c.owners[g]]
                 hits = [zero[:, g, c.columns].argmax(-1) == rows["truth"][:, g, c.columns].argmax(-1) for c in owned]

@@ -71,6 +71,11 @@ class Hyperparameters(DreamerHyperparameters):
     zero_order_gradient: bool = Field(
         False, description="whether the targets shape the model; off: the head is a probe"
     )
+    zero_order_reads: Literal["sample", "posterior"] = Field(
+        "sample",
+        description="what beliefs about the targets are computed from. sample: the one sample of the latent that the "
+        "actor sees; posterior: the probabilities that it was drawn from, which are less noisy and learn sooner",
+    )
     intent_target: Literal["policy", "replayed"] = Field(
         "policy",
         description="what beliefs about a partner's next action learn from. policy: what the partner would do now in "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from oneiros.algorithms.belief.channel import Traffic
 from oneiros.algorithms.belief.seats import Columns, Component
 from torch import Tensor
 
@@ -30,13 +31,13 @@ def measure(model: BeliefModel, rows: Mapping[str, NDArray[Any]], intended: Inte
     """All measures of rows ``(N, T, ...)``; see the functions below."""
     N, T = rows["is_first"].shape
     device = model.ids.device
-    flat, feat = _remembered(model, rows)
+    flat, feat, mind = remembered(model, rows)
     seats = model.seats
     alive = seats.flag(flat, "alive", device) > 0
     last = torch.from_numpy(rows["is_last"]).flatten().to(device)
     found: Measures = {}
     if model.zero is not None and seats.targets is not None:
-        logits, truth = model.zero(feat), seats.truth(flat, device)
+        logits, truth = model.zero(mind), seats.truth(flat, device)
         found |= zero_order(seats.targets, logits, truth, alive, last)
         found |= _oracles(seats.targets, flat, truth, alive)
         if model.first is not None:
@@ -103,9 +104,9 @@ def tables(model: BeliefModel, rows: Mapping[str, NDArray[Any]]) -> dict[str, ND
     seats = model.seats
     if model.zero is None or seats.targets is None:
         return {}
-    flat, feat = _remembered(model, rows)
-    alive = seats.flag(flat, "alive", feat.device) > 0
-    logits, truth = model.zero(feat), seats.truth(flat, feat.device)
+    flat, _, mind = remembered(model, rows)
+    alive = seats.flag(flat, "alive", mind.device) > 0
+    logits, truth = model.zero(mind), seats.truth(flat, mind.device)
     sure: dict[str, list[tuple[Tensor, Tensor]]] = {}
     for g, key, c in _owned(seats.targets):
         p = torch.softmax(logits[alive[:, g], g, c.columns], -1)
@@ -118,12 +119,31 @@ def tables(model: BeliefModel, rows: Mapping[str, NDArray[Any]]) -> dict[str, ND
     return drawn
 
 
-def _remembered(model: BeliefModel, rows: Mapping[str, NDArray[Any]]) -> tuple[dict[str, Tensor], Tensor]:
-    """Rows ``(N, T, ...)`` one after another ``(R, ...)``, and the features ``(R, G, F)`` that were acted by."""
+def remembered(model: BeliefModel, rows: Mapping[str, NDArray[Any]]) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Rows ``(N, T, ...)`` one after another ``(R, ...)``, the features ``(R, G, F)`` that were acted by, and what the
+    beliefs about targets read (``BeliefModel.mind``)."""
     device = model.ids.device
     flat = {k: torch.from_numpy(np.ascontiguousarray(v)).flatten(0, 1) for k, v in rows.items()}
-    stoch = model.rssm.unpack(flat["latent/stoch"].to(device), torch.float32)
-    return flat, model.feat(flat["latent/deter"].to(device).float(), stoch)
+    deter = flat["latent/deter"].to(device).float()
+    feat = model.feat(deter, model.rssm.unpack(flat["latent/stoch"].to(device), torch.float32))
+    if model.config.zero_order_reads == "sample":
+        return flat, feat, feat
+    return flat, feat, model.mind(feat, model.posterior(deter, _perceived(model, flat, rows["is_first"].shape)))
+
+
+def _perceived(model: BeliefModel, flat: Mapping[str, Tensor], shape: tuple[int, int]) -> Tensor:
+    """All that came in ``(R, G, hidden)`` with rows ``shape``: what was seen, and what was heard."""
+    seats, channel, device = model.seats, model.channel, model.ids.device
+    alive, acting = seats.flag(flat, "alive", device), seats.acting(flat, device)
+    tokens = model.encode(seats.see(flat, device), seats.images(flat, device), alive, acting)
+    if model.heard is None:
+        return tokens
+    # A row has the messages under way after it; those that arrived with it are under way in the row before.
+    after = channel.unpack(flat["latent/messages"].to(device)).view(*shape, *channel.quiet(1).under_way.shape[1:])
+    before = torch.cat([torch.zeros_like(after[:, :1]), after[:, :-1]], 1).flatten(0, 1)
+    traffic = channel.reset(Traffic(before, torch.zeros_like(alive)), flat["is_first"].to(device))
+    heard: Tensor = model.heard(channel.deliver(traffic))
+    return tokens + heard
 
 
 def first_order(targets: Columns, own: Tensor, about: Tensor, truth: Tensor, alive: Tensor) -> Measures:

@@ -154,6 +154,7 @@ class BeliefModel(nn.Module):
     def speak(
         self,
         feat: Tensor,
+        logits: Tensor,
         traffic: Traffic,
         alive: Tensor,
         uniform: Tensor | None,
@@ -162,6 +163,7 @@ class BeliefModel(nn.Module):
     ) -> tuple[Traffic, Tensor]:
         """Send what each agent has to say, given its feature ``(N, G, F)``; returns who spoke ``(N, G)``.
 
+        ``logits`` ``(N, G, S * K)`` are those of the posterior, by which a gated agent judges who is wrong.
         ``uniform``, ``lost`` and ``turned`` are the noise of ``Channel.compose`` and ``Channel.send``.
         """
         if self.speech is None:
@@ -169,16 +171,16 @@ class BeliefModel(nn.Module):
         message = self.channel.compose(self.speech(feat), uniform)
         speaks = alive
         if self.config.channel.gate == "believed_wrong":
-            speaks = alive * (self.disagreement(feat.detach()) > self.config.channel.gate_nats)
+            speaks = alive * (self.disagreement(feat.detach(), logits.detach()) > self.config.channel.gate_nats)
         return self.channel.send(traffic, message, speaks, lost, turned)
 
     @torch.no_grad()
-    def disagreement(self, feat: Tensor) -> Tensor:
+    def disagreement(self, feat: Tensor, logits: Tensor) -> Tensor:
         """How far, in nats, an agent believes the most mistaken partner to be from its own belief: ``(N, G)``."""
         seats = self.seats
         if self.zero is None or self.first is None or seats.targets is None:
             return torch.zeros(feat.shape[:2], device=feat.device)
-        own, theirs = self.zero(feat)[:, :, None], self.first(feat).target
+        own, theirs = self.zero(self.mind(feat, logits))[:, :, None], self.first(feat).target
         total = torch.zeros(theirs.shape[:3], device=feat.device)
         for c in seats.targets.components:
             p, q = torch.log_softmax(own[..., c.columns], -1), torch.log_softmax(theirs[..., c.columns], -1)
@@ -190,6 +192,22 @@ class BeliefModel(nn.Module):
     def feat(self, deter: Tensor, stoch: Tensor) -> Tensor:
         """What an agent's heads read: ``(..., G, F)``."""
         return torch.cat([deter, stoch, self.ids.expand(*deter.shape[:-1], -1)], -1)
+
+    def mind(self, feat: Tensor, logits: Tensor) -> Tensor:
+        """What an agent's belief about its targets reads ``(M, G, F)``: its feature, or the same with the posterior's
+        probabilities, of ``logits`` ``(M, G, S * K)``, in the place of a sample of them."""
+        if self.config.zero_order_reads == "sample":
+            return feat
+        rssm = self.rssm
+        deter = feat[..., : rssm.deter]
+        return self.feat(deter, rssm.probs(logits.flatten(0, 1)).reshape(logits.shape))
+
+    def posterior(self, deter: Tensor, tokens: Tensor) -> Tensor:
+        """Logits ``(N, G, S * K)`` of what was perceived, given the memory ``(N, G, D)`` and all that came in."""
+        rssm, shape = self.rssm, (*deter.shape[:2], -1)
+        hidden = rssm.post_norm(rssm.post_deter(deter.flatten(0, 1)) + tokens.flatten(0, 1))
+        out: Tensor = rssm.post_logits(hidden).view(shape)
+        return out
 
     # ---- nature and referee: everybody together ----------------------------------------------------------------------
 
@@ -286,7 +304,8 @@ class BeliefModel(nn.Module):
         alive = rows["alive"]
         zero: Tensor | None = None
         if self.zero is not None and seats.targets is not None:
-            zero = self.zero(feat if c.zero_order_gradient else feat.detach())
+            mind = self.mind(feat, post_logits)
+            zero = self.zero(mind if c.zero_order_gradient else mind.detach())
             losses["zero"] = seats.targets.discrete_losses(zero, rows["truth"])
         if self.first is None:
             return losses

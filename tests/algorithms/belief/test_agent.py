@@ -20,6 +20,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"first_order": False},
     {"reward": "team", "replay_context": 0},
     {"channel": {"tokens": 2, "vocabulary": 4, "gate": "believed_wrong"}, "zero_order_gradient": True},
+    {"channel": {"tokens": 2, "vocabulary": 4, "gate": "believed_wrong"}, "zero_order_reads": "posterior"},
     {"channel": {"tokens": 2, "vocabulary": 4, "shuffled": True}, "zero_order_gradient": True},
 ]
 
