@@ -136,7 +136,7 @@ class Belief(LearningAgent):
             "alive": zeros,
         }
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(
         self, obs: Mapping[str, Tensor], is_first: Tensor, state: Tensors, mode: Mode = "train"
     ) -> tuple[Tensors, Tensors, Tensors]:

@@ -91,9 +91,12 @@ def test_a_payload_of_more_or_less_than_its_own_is_refused(
 @pytest.fixture
 def cluster() -> Iterator[Any]:
     ray = pytest.importorskip("ray")
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    others = ray.is_initialized()
+    if not others:
+        ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield ray
-    ray.shutdown()
+    if not others:
+        ray.shutdown()
 
 
 @pytest.mark.ray
