@@ -106,6 +106,17 @@ def test_hanabi_knows_the_hands_and_what_could_be_known_of_them() -> None:
     assert np.mean(nats) < 0.9 * np.mean(uniform)
 
 
+def test_a_turn_of_hanabi_builds_no_spaces_anew() -> None:
+    env = make("hanabi/small")
+    env.action_space.seed(0)
+    observation, _ = env.reset(seed=0)
+    game = env.players.env.hanabi_env
+    before = game.observation_space("player_0"), game.action_space("player_0")
+    env.step(sample_action(env.action_space, observation))
+    env.reset(seed=1)
+    assert game.observation_space("player_0") is before[0] and game.action_space("player_0") is before[1]
+
+
 def test_foragers_would_like_to_know_what_is_out_of_their_sight() -> None:
     env = make("lbforaging/2s-8x8-2p-2f-coop")
     env.action_space.seed(0)
