@@ -303,7 +303,7 @@ class Belief(LearningAgent):
         """The whole loss ``()``, the refreshed latents ``(B, T, ...)`` and metrics."""
         c, model = self.config, self.model
         T, B, G = rows["begins"].shape
-        N, H = T * B, c.imagination_length
+        N = T * B
         alive = rows["alive"]
 
         # World model: everyone filters alone; the prior is told what the others did
@@ -322,10 +322,39 @@ class Belief(LearningAgent):
             predicted = torch.stack([scales[k.split("/")[0]] * v for k, v in losses.items()]).sum(0)
             signal = (predicted * alive).sum(-1).view(T, B).mean(0)
 
+        metrics: Tensors = {}
+        if c.learns_to_act:
+            judged, counted, acting = self._behaviour(feat, rows)
+            losses, weights, metrics = losses | judged, weights | counted, acting
+
+        # Imagined steps are weighed by how likely they are reached, and not divided by that again.
+        steps = alive[-min(c.imagination_starts or T, T) * B :].sum() * c.imagination_length
+        means = {
+            k: (weights[k] * v).sum() / (steps if k in ("policy", "value") else weights[k].sum()).clamp(min=1)
+            for k, v in losses.items()
+        }
+        total = torch.stack([scales[k.split("/")[0]] * v for k, v in means.items()]).sum()
+        with torch.no_grad():
+            metrics |= {f"loss/{k}": v.detach() for k, v in means.items()} | {"loss/total": total.detach()}
+            metrics |= self._belief_metrics(model.mind(feat, logits.view(N, G, -1)), rows)
+            refreshed = {
+                "deter": deter.detach().nan_to_num(0.0).transpose(0, 1).to(torch.float16),
+                "stoch": model.rssm.pack(stoch.detach()).transpose(0, 1),
+                **{k: v.transpose(0, 1) for k, v in said.items()},
+                SIGNAL: signal,
+            }
+        return total, refreshed, metrics
+
+    def _behaviour(self, feat: Tensor, rows: Tensors) -> tuple[Tensors, Tensors, Tensors]:
+        """Losses of actor and critic, what each of their terms weighs, and metrics, from features ``(N, G, F)``."""
+        c = self.config
+        T, B, G = rows["begins"].shape
+        H = c.imagination_length
+
         # Joint imagination, from replayed joint states, with no gradient into the model
         K = min(c.imagination_starts or T, T)
         tail = slice((T - K) * B, None)
-        there = alive[tail]
+        there = rows["alive"][tail]
         imagined, intents, actions, active, legal = self.imagine(feat[tail].detach(), there, rows["acting"][tail])
         reward, cont, slow_value = self.imagined_heads(imagined, intents, there)
         value_logits, value = self.values(imagined, intents, there)
@@ -339,10 +368,9 @@ class Belief(LearningAgent):
         params = self.actor(flat)
         log_prob = self.actor.log_prob(params, actions.flatten(0, 1), legal).view(H, -1, G)
         entropy = self.actor.entropy(params, legal).view(H, -1, G)
-        losses["policy"] = -(advantage * log_prob + c.entropy * entropy)
-        weights["policy"] = weight * active
+        losses = {"policy": -(advantage * log_prob + c.entropy * entropy)}
+        weights = {"policy": weight * active, "value": weight}
         losses["value"] = self.critic_loss(value_logits[:-1], returns, slow_value[:-1])
-        weights["value"] = weight
 
         # Replay critic: fixed discount and recorded ends, bootstrapped from the first imagined return
         replayed = feat[tail] if c.replay_value_gradient else feat[tail].detach()
@@ -356,18 +384,9 @@ class Belief(LearningAgent):
             replay_logits[0].view(K, B, G, -1)[:-1], targets, slow_value[0].view(K, B, G)[:-1]
         )
         weights["repval"] = (1 - last[:-1]) * tail_rows["alive"][:-1]
-
-        # Imagined steps are weighed by how likely they are reached, and not divided by that again.
-        means = {
-            k: (weights[k] * v).sum() / (there.sum() * H if k in ("policy", "value") else weights[k].sum()).clamp(min=1)
-            for k, v in losses.items()
-        }
-        total = torch.stack([scales[k.split("/")[0]] * v for k, v in means.items()]).sum()
         with torch.no_grad():
-            metrics = {f"loss/{k}": v.detach() for k, v in means.items()}
             acted = weights["policy"].sum().clamp(min=1)
-            metrics |= {
-                "loss/total": total.detach(),
+            metrics = {
                 "imagined/reward": reward.mean(),
                 "imagined/return": returns.mean(),
                 "imagined/value": value.mean(),
@@ -376,14 +395,7 @@ class Belief(LearningAgent):
                 "return_scale": scale,
                 "policy_entropy": (entropy * weights["policy"]).sum() / acted,
             }
-            metrics |= self._belief_metrics(model.mind(feat, logits.view(N, G, -1)), rows)
-            refreshed = {
-                "deter": deter.detach().nan_to_num(0.0).transpose(0, 1).to(torch.float16),
-                "stoch": model.rssm.pack(stoch.detach()).transpose(0, 1),
-                **{k: v.transpose(0, 1) for k, v in said.items()},
-                SIGNAL: signal,
-            }
-        return total, refreshed, metrics
+        return losses, weights, metrics
 
     @torch.no_grad()
     def imagine(
@@ -462,7 +474,7 @@ class Belief(LearningAgent):
 
     def report(self, batch: Mapping[str, Tensor]) -> Tensors:
         """See ``contract.Agent``: how much of what they saw the agents would have predicted."""
-        with torch.no_grad():
+        with torch.no_grad(), self.aside():
             _, _, metrics = self.loss(self.prepare(batch))
         return {f"report/{k}": v for k, v in metrics.items() if k.startswith(("loss/", "belief/"))}
 

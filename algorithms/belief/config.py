@@ -113,3 +113,8 @@ class Hyperparameters(DreamerHyperparameters):
     def models_partners(self) -> bool:
         """Whether agents have beliefs about each other."""
         return self.first_order and self.variant != "independent"
+
+    @property
+    def learns_to_act(self) -> bool:
+        """Whether actor or critic learn anything; where they do not, nothing need be imagined."""
+        return any((self.loss_scales.policy, self.loss_scales.value, self.loss_scales.repval))

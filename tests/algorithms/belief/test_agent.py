@@ -193,3 +193,22 @@ def test_latents_can_be_made_to_say_something_before_anything_was_learnt(
         return float((stoch[0] != stoch[1]).float().mean())
 
     assert differing(1.0) > 1.5 * differing(6.0) > 0
+
+
+def test_where_nobody_learns_to_act_nothing_is_imagined(
+    make_agent: Callable[..., Belief], make_batch: Callable[..., Rows], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_update(**scales: float) -> Rows:
+        agent = make_agent(loss_scales=scales, warmup=0)
+        before = [p.detach().clone() for module in (agent.actor, agent.critic) for p in module.parameters()]
+        metrics: Rows = agent.update(make_batch(agent))[0]
+        after = [p for module in (agent.actor, agent.critic) for p in module.parameters()]
+        learns = not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+        assert learns == agent.config.learns_to_act == ("loss/policy" in metrics)
+        return metrics
+
+    metrics = one_update(value=0.1)
+    assert {"loss/value", "imagined/return", "loss/zero"} <= metrics.keys()
+    monkeypatch.delattr(Belief, "imagine")
+    metrics = one_update(policy=0, value=0, repval=0)
+    assert {"loss/rec/own", "loss/zero", "loss/total"} <= metrics.keys()
