@@ -108,7 +108,7 @@ class Agent(Policy, Protocol):
         """Open-loop predictions of ``(B, T + context, ...)`` rows.
 
         For every image key ``k``, ``"openloop/k"`` is a uint8 video ``(T, height, width, 3)`` of truth, model and
-        error; scalars measure the prediction error.
+        error; scalars measure the prediction error. ``state_dict`` is the same afterwards.
         """
 
     def policy_state(self) -> Tensors:

@@ -383,7 +383,8 @@ class DreamerV3(LearningAgent):
 
     def report(self, batch: Mapping[str, Tensor]) -> Tensors:
         """See ``contract.Agent``: the first half of each sequence is filtered, the second half imagined."""
-        return open_loop(self.model, self.prepare(batch), self.generator)
+        with self.aside():
+            return open_loop(self.model, self.prepare(batch), self.generator)
 
     def compile(self) -> None:
         """Compile the small pieces of the update; the loops over time stay in Python."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -91,6 +92,17 @@ class LearningAgent(ABC):
         loss, latents, metrics = self.loss(self.prepare(batch))
         loss.backward()
         return metrics, latents
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Leave training as it was before: what is looked at meanwhile moves neither its noise nor its return scale."""
+        noise = self.generator.get_state()
+        scale = {k: v.clone() for k, v in self.return_scale.state_dict().items()}
+        try:
+            yield
+        finally:
+            self.generator.set_state(noise)
+            self.return_scale.load_state_dict(scale)
 
     def reseed(self, seed: int) -> None:
         """Draw other noise from now on; learners that share an update must not all draw the same."""

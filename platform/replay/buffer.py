@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -352,12 +353,13 @@ class Replay:
         shapes["row_id"] = ((size, self.window), np.dtype(np.int64))
         return shapes
 
-    def sample(self, batch: int | None = None, *, online: bool = True, out: Batch | None = None) -> Batch:
-        """A batch of windows: fresh ones first (unless ``online`` is False), then as the mixture has it.
+    def sample(self, batch: int | None = None, *, apart: bool = False, out: Batch | None = None) -> Batch:
+        """A batch of windows: fresh ones first, then as the mixture has it.
 
         Entries are ``(B, context + length, ...)``; ``latent/*`` are ``(B, context, ...)``, the state to start from,
         and ``latent_valid`` ``(B,)`` says where it was ever known; ``row_id`` ``(B, context + length)`` int64 is what
         `write_back` and `prioritise` want. ``out``: arrays to fill, as in `batch_shapes`; else new ones.
+        ``apart`` is not for training: fresh windows stay queued, and later batches are what they would have been.
         Raises `ReplayNotReady` without a single whole window.
         """
         size = batch or self.batch
@@ -366,14 +368,16 @@ class Replay:
         with self.lock:
             if self.windows.total == 0:
                 raise ReplayNotReady(f"Replay has {self.rows} rows, but no {self.window} consecutive ones yet.")
-            starts = self.queue.pop(size) if online else []
-            self.counters["sampled_online"] += len(starts)
+            starts = [] if apart else self.queue.pop(size)
+            if not apart:
+                self.counters["sampled"] += size
+                self.counters["sampled_online"] += len(starts)
             if len(starts) < size:
-                drawn = self.selector.draw(self.windows, size - len(starts), self.generator)
+                generator = deepcopy(self.generator) if apart else self.generator
+                drawn = self.selector.draw(self.windows, size - len(starts), generator)
                 starts.extend(drawn.tolist())
             for index, start in enumerate(starts):
                 gather(self.schema, self.context, out, index, self.chunks[start >> SHIFT], start & OFFSET_MASK)
-            self.counters["sampled"] += size
         return out
 
     # ------------------------------------------------------------------------------------------------- learnt things

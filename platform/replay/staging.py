@@ -93,8 +93,8 @@ class Stager:
         return ready.staged
 
     def sample_apart(self) -> Staged:
-        """A batch sampled now that is not for training: fresh windows stay queued."""
-        sampled = self.replay.sample(online=False)
+        """A batch sampled now that is not for training, which it leaves as it was (`Replay.sample`)."""
+        sampled = self.replay.sample(apart=True)
         row_id = sampled.pop("row_id")
         return Staged({name: torch.from_numpy(value).to(self.device) for name, value in sampled.items()}, row_id)
 

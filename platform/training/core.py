@@ -144,8 +144,7 @@ class LearnerCore:
         self._restore_counters(directories[0])
 
     def report(self) -> Tensors:
-        """Return the agent's open-loop predictions of sequences sampled now, on the CPU."""
-        self.flush()
+        """Return the agent's open-loop predictions of sequences sampled now, on the CPU; training is the same after."""
         return {name: value.cpu() for name, value in self.agent.report(self._stager.sample_apart().rows).items()}
 
     def metrics(self) -> dict[str, float]:

@@ -95,7 +95,7 @@ def learn(mixture: dict[str, float], seed: int) -> dict[str, Any]:
     table = np.zeros((CELLS, 4))
     rewarded = updates = 0
     while updates < MOST_UPDATES and not arrives(table):
-        batch = replay.sample(online=False)
+        batch = replay.sample()
         cell, action, then = batch["obs"][:, :-1], batch["action"][:, :-1], batch["obs"][:, 1:]
         goes_on = ~batch["is_terminal"][:, 1:]
         target = batch["reward"][:, 1:] + DISCOUNT * goes_on * table[then].max(-1)

@@ -121,7 +121,7 @@ def test_rows_that_are_not_fresh_stay_out_of_the_queue(tools: SimpleNamespace) -
     replay.add(source.chunk([1], 40))
     assert replay.stats()["online_queue"] == 8
     replay.sample(6)
-    replay.sample(3, online=False)
+    replay.sample(3, apart=True)
     assert (replay.stats()["sampled_online"], replay.stats()["online_queue"]) == (6, 2)
 
 
@@ -140,7 +140,7 @@ def test_latent_stride_keeps_what_windows_begin_with(tools: SimpleNamespace) -> 
     assert kept.shape[1] == 1
     values = {"deter": np.full((*kept.shape, 4), 9, np.float16), "stoch": np.full((*kept.shape, 2), 9, np.uint8)}
     replay.write_back(kept, values)
-    again = replay.sample(300, online=False)
+    again = replay.sample(300, apart=True)
     written = np.isin(again["row_id"][:, 0], kept)
     assert written.any()
     assert (again["latent/deter"][written] == 9).all()

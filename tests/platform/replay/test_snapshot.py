@@ -59,7 +59,7 @@ def test_a_save_copies_only_what_changed(tools: SimpleNamespace, tmp_path: Path,
 def test_an_older_save_stays_what_it_was(tools: SimpleNamespace, tmp_path: Path, on_disk: bool) -> None:
     replay, source = filled(tools, tmp_path / "live" if on_disk else None)
     replay.save(tmp_path / "old")
-    expected = {name: value.copy() for name, value in replay.sample(40, online=False).items()}
+    expected = {name: value.copy() for name, value in replay.sample(40, apart=True).items()}
     # Rows appended to shared chunks, latents rewritten, chunks evicted, and another replay living on from the save.
     for _ in range(60):
         replay.add(source.chunk([0, 1], 11))
@@ -73,7 +73,7 @@ def test_an_older_save_stays_what_it_was(tools: SimpleNamespace, tmp_path: Path,
     again = Replay(tools.FIELDS, **OPTIONS, directory=tmp_path / "again" if on_disk else None)
     again.load(tmp_path / "old")
     assert again.counters["quarantined"] == 0
-    batch = again.sample(40, online=False)
+    batch = again.sample(40, apart=True)
     for name, value in expected.items():
         np.testing.assert_array_equal(batch[name], value, err_msg=name)
 
