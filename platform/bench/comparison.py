@@ -143,6 +143,8 @@ def measure_against_rllib(settings: Comparison, updates: int) -> dict[str, Any]:
                 **measured["rllib"].summary(),
                 "parameters": theirs.parameters,
                 "size": settings.rllib_size,
+                "precision": "float32",
+                "compile": False,
                 "ray": theirs.version,
             },
             "parameter_ratio": ratio,

@@ -63,7 +63,9 @@ class Drive:
         display: Display,
         interruption: Interruption,
         say: Callable[[str], None],
+        checkpoint: Path | None = None,
     ) -> None:
+        """``checkpoint``: what the engine was restored from, if anything."""
         self.engine = engine
         self.run_directory = run
         self.config = config
@@ -71,7 +73,7 @@ class Drive:
         self.display = display
         self.interruption = interruption
         self.say = say
-        self.checkpoint: Path | None = None
+        self.checkpoint = checkpoint
         self.faults = {"failed_saves": 0, "failed_evaluations": 0, "failed_videos": 0, "failed_exports": 0}
         self._checkpoints = run.store(config.checkpoint.keep)
         self._known: dict[str, float] = {}
@@ -79,7 +81,7 @@ class Drive:
         self._started = time.monotonic()
 
     def run(self) -> Outcome:
-        """Train until the env steps are taken, the return is reached, time is up, or a signal arrives; then save.
+        """Train until the env steps are taken, the return is reached, time is up, or a signal arrives; save; conclude.
 
         Raises whatever the engine raises; ``checkpoint`` is then the last one that was written. A training that has
         diverged is saved first: updates that were skipped have not harmed it.
@@ -114,23 +116,41 @@ class Drive:
                     self._record()
         if not recorded:
             self._record()
-        self._save()
-        if reason != "interrupted" and config.tracking.videos and self._filmed_at != engine.env_steps:
-            self._surviving("failed_videos", self._film)
-        evaluation = None
-        if reason != "interrupted" and config.evaluation.at_end:
-            self.say(f"Evaluating {config.evaluation.episodes} episodes.")
-            # Other episodes than those that may have ended the run: they were lucky more often than not.
-            evaluation = self._evaluate(config.evaluation.seed)
-            self.tracker.artifact(self.run_directory.evaluation_file)
-            if config.tracking.videos:
-                self._surviving("failed_videos", self._film_episode)
-        if reason != "interrupted" and self.tracker.uri is not None:
-            if config.tracking.checkpoint is not None:
-                self._surviving("failed_exports", self._store_checkpoint)
-            if config.tracking.model is not None:
-                self._surviving("failed_exports", lambda: self._export(evaluation))
+        if self.checkpoint is None or engine.env_steps > start:
+            self._save()
+        evaluation = None if reason == "interrupted" else self._conclude()
+        if self.interruption.signal is not None:
+            reason = "interrupted"
+        else:
+            self._surviving("failed_saves", lambda: self.run_directory.conclude(reason, engine.env_steps), OSError)
         return Outcome(reason, engine.env_steps, time.monotonic() - self._started, self.checkpoint, evaluation)
+
+    def _conclude(self) -> EvaluationResult | None:
+        """Film, evaluate and export what was learnt: each may fail, a signal ends them, and ``resume`` begins anew."""
+        evaluation = None
+        config = self.config
+        with suppress(Interrupted), self.interruption.abortable():
+            if config.tracking.videos and self._filmed_at != self.engine.env_steps:
+                self._surviving("failed_videos", self._film)
+            if config.evaluation.at_end:
+                evaluation = self._evaluate_at_end()
+                if config.tracking.videos:
+                    self._surviving("failed_videos", self._film_episode)
+            if self.tracker.uri is not None and config.tracking.checkpoint is not None:
+                self._surviving("failed_exports", self._store_checkpoint)
+            if self.tracker.uri is not None and config.tracking.model is not None:
+                self._surviving("failed_exports", lambda: self._export(evaluation))
+        return evaluation
+
+    def _evaluate_at_end(self) -> EvaluationResult | None:
+        self.say(f"Evaluating {self.config.evaluation.episodes} episodes.")
+        found: list[EvaluationResult] = []
+        # Other episodes than those that may have ended the run: they were lucky more often than not.
+        if self._surviving("failed_evaluations", lambda: found.append(self._evaluate(self.config.evaluation.seed))):
+            self.tracker.artifact(self.run_directory.evaluation_file)
+            return found[0]
+        self.say(f"The evaluation failed; make it with: oneiros evaluate {self.run_directory.path}")
+        return None
 
     def _finished(self) -> str | None:
         config = self.config
@@ -216,7 +236,7 @@ class Drive:
         except kind as error:
             self.faults[fault] += 1
             if self.faults[fault] == 1:
-                log.warning("%s (%s); training goes on, faults/%s counts", fault.replace("_", " "), error, fault)
+                log.warning("%s (%s); the run goes on, faults/%s counts", fault.replace("_", " "), error, fault)
             return False
         return True
 

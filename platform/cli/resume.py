@@ -8,7 +8,7 @@ from oneiros.platform.cli import options as o
 def resume(path: o.RunPath, env_steps: o.EnvSteps = None, json: o.Json = None) -> int:
     """Go on with a run from its last checkpoint.
 
-    With --env-steps a finished run is trained further.
+    With --env-steps a finished run is trained further. One that was interrupted in its last evaluation is evaluated.
     """
     from oneiros.platform.checkpoint import read_manifest
     from oneiros.platform.cli import preflight, training
@@ -25,7 +25,7 @@ def resume(path: o.RunPath, env_steps: o.EnvSteps = None, json: o.Json = None) -
         config = config.model_copy(update={"env_steps": env_steps})
     checkpoint = run.find_checkpoint()
     done = read_manifest(checkpoint).env_steps
-    if done >= config.env_steps:
+    if done >= config.env_steps and run.concluded:
         raise ConfigError(
             f"{path} has taken its {config.env_steps:,} env steps; a larger --env-steps trains it further "
             f"(its last checkpoint is at {done:,})."

@@ -123,7 +123,8 @@ class Trial(tune.Trainable):
             engine = open_engine(config)
             if checkpoint is not None:
                 engine.restore(checkpoint.resolve())
-            drive = Drive(engine, self._run, config, tracker, self._reports, self._interruption, lambda text: None)
+            reports, interruption = self._reports, self._interruption
+            drive = Drive(engine, self._run, config, tracker, reports, interruption, _nothing, checkpoint)
             outcome = drive.run()
             status = "KILLED" if outcome.reason == "interrupted" else "FINISHED"
             return outcome
@@ -131,6 +132,10 @@ class Trial(tune.Trainable):
             if engine is not None:
                 engine.close()
             tracker.close(status)
+
+
+def _nothing(text: str) -> None:
+    """What a trial says besides its reports."""
 
 
 def run_name(trial_id: str) -> str:

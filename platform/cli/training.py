@@ -73,7 +73,8 @@ def train(run: RunDirectory, config: RunConfig, checkpoint: Path | None) -> Trai
                 engine.restore(checkpoint.resolve())
             else:
                 begin(engine, config)
-            drive = Drive(engine, run, config, tracker, display(notes, config.env_steps), interruption, notes.print)
+            shown = display(notes, config.env_steps)
+            drive = Drive(engine, run, config, tracker, shown, interruption, notes.print, checkpoint)
             try:
                 outcome = drive.run()
             except Exception:

@@ -25,8 +25,9 @@ class RunDirectory:
     """One run's folder.
 
     ``config.yaml`` (the effective configuration), ``provenance.json``, ``metrics.jsonl``, ``evaluation.json``,
-    ``checkpoints/``, ``replay/``, ``policy/`` (the last one, exported), ``media/`` (videos and images),
-    ``outbox.jsonl`` and ``mlflow.json`` (what MLflow is still to be told, and what it was).
+    ``outcome.json`` (how it ended, once nothing is left to evaluate or export), ``checkpoints/``, ``replay/``,
+    ``policy/`` (the last one, exported), ``media/`` (videos and images), ``outbox.jsonl`` and ``mlflow.json`` (what
+    MLflow is still to be told, and what it was).
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,6 +36,7 @@ class RunDirectory:
         self.provenance_file = path / "provenance.json"
         self.metrics_file = path / "metrics.jsonl"
         self.evaluation_file = path / "evaluation.json"
+        self.outcome_file = path / "outcome.json"
         self.checkpoints = path / "checkpoints"
         self.replay = path / "replay"
         self.policy = path / "policy"
@@ -83,6 +85,7 @@ class RunDirectory:
         resumed = [*before.get("resumed", []), {**provenance, "env_steps": env_steps}]
         write_whole(self.provenance_file, json.dumps({**before, "resumed": resumed}, indent=2) + "\n")
         self.write_config(config)
+        self.outcome_file.unlink(missing_ok=True)
         MetricsFile(self.metrics_file).append({}, env_steps)
 
     def write_config(self, config: RunConfig) -> None:
@@ -120,6 +123,15 @@ class RunDirectory:
     def write_evaluation(self, figures: Mapping[str, Any]) -> None:
         """Replace the figures of the last evaluation."""
         write_whole(self.evaluation_file, json.dumps(dict(figures), indent=2) + "\n")
+
+    def conclude(self, reason: str, env_steps: int) -> None:
+        """Write down how the run ended, and that nothing is left to do for it."""
+        write_whole(self.outcome_file, json.dumps({"reason": reason, "env_steps": env_steps}, indent=2) + "\n")
+
+    @property
+    def concluded(self) -> bool:
+        """Whether nothing is left to do but more training."""
+        return self.outcome_file.is_file()
 
 
 def default_path(env: str, agent: str, runs: Path = RUNS) -> Path:

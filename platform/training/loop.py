@@ -47,8 +47,9 @@ class Loop:
         self._hurried = False
 
     def hurry(self) -> None:
-        """Have ``run`` end after what it is about, however much is left to do."""
+        """Have ``run`` end after the update that it is about; what else is due comes first when it goes on."""
         self._hurried = True
+        self.core.hurry()
 
     def run(self, steps: int | None = None, seconds: float | None = None) -> None:
         """Go on for at least ``steps`` policy steps, or ``seconds``, whichever is given and ends first.
@@ -59,12 +60,10 @@ class Loop:
         until = None if seconds is None else time.perf_counter() + seconds
         readings: list[tuple[int, dict[str, float]]] = []
         try:
+            self._learn(readings)
             while (last_step is None or self.env_steps < last_step) and (until is None or time.perf_counter() < until):
                 self._collect()
-                due = self.ratio.due(self.env_steps)
-                if due:
-                    self.ratio.done(due)
-                    readings.append((due, self.core.update(due)))
+                self._learn(readings)
                 if self._hurried:
                     break
         finally:
@@ -109,6 +108,17 @@ class Loop:
             self.faults[name] = self.faults.get(name, 0) + count
         if not self.ratio.started and self.env_steps >= self._learning_starts and self.core.ready:
             self.ratio.start(self.env_steps)
+
+    def _learn(self, readings: list[tuple[int, dict[str, float]]]) -> None:
+        due, before = self.ratio.due(self.env_steps), self.core.updates
+        if not due:
+            return
+        try:
+            metrics = self.core.update(due)
+        finally:
+            taken = self.core.updates - before
+            self.ratio.done(taken)
+        readings.append((taken, metrics))
 
 
 def _weighted_means(readings: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, float]:

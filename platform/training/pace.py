@@ -14,6 +14,6 @@ def fragment_length(rows_per_update: int, train_ratio: float, envs: int, updates
 def iteration_steps(rows_per_update: int, train_ratio: float, updates: int = 8) -> int:
     """Return the policy steps of one iteration of a run that is counted in steps.
 
-    They are ``updates`` updates' worth, but between 64 and 1,024: a second or two on two processor cores.
+    They are ``updates`` updates' worth, but at most 1,024: some seconds, after which a run looks at its clock.
     """
-    return min(1_024, max(64, round(updates * rows_per_update / train_ratio)))
+    return min(1_024, max(1, round(updates * rows_per_update / train_ratio)))

@@ -47,17 +47,6 @@ class TrainRatio:
         """Record updates that ran, or were handed to a learner that will run them."""
         self._updates += updates
 
-    def undo(self, updates: int) -> None:
-        """Take back updates that were recorded and then lost with a learner."""
-        self._updates -= updates
-
-    def steps_until_due(self, env_steps: int) -> int:
-        """Return how many more policy steps make the next update due; 0 if one is due, or if the ratio is 0."""
-        if self._started_at is None or self._per_step == 0 or self.due(env_steps):
-            return 0
-        steps = Fraction(self._updates + 1) / self._per_step
-        return self._started_at + -(-steps.numerator // steps.denominator) - env_steps
-
     def actual(self, env_steps: int) -> float:
         """Return replayed steps per policy step since ``start``; 0 before it."""
         if self._started_at is None or env_steps <= self._started_at:

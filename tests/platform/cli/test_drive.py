@@ -127,6 +127,36 @@ def test_a_signal_does_not_wait_for_an_evaluation(oneiros, fake_engine, tmp_path
     assert rows[-1]["faults/failed_evaluations"] == 0
 
 
+def test_a_signal_in_the_last_evaluation_ends_it_and_resuming_makes_up_for_it(oneiros, fake_engine, tmp_path):
+    evaluate = fake_engine.evaluate
+
+    def hang(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(600)
+
+    fake_engine.evaluate = hang
+    code, out, _ = train(oneiros, "--env-steps", "100")
+    assert code == 143 and "100 env steps" in out and "interrupted" in out and "Go on with: oneiros resume run" in out
+    assert fake_engine.calls == [("save", 100), ("close", 100)]
+
+    fake_engine.evaluate, fake_engine.calls, fake_engine.env_steps = evaluate, [], 0
+    code, out, _ = oneiros("resume", "run")
+    assert code == 0 and "100 env steps" in out and "return 100.0" in out
+    assert fake_engine.calls == [("evaluate", 100), ("close", 100)]
+    code, _, err = oneiros("resume", "run")
+    assert code == 2 and "has taken its 100 env steps" in err
+
+
+def test_a_last_evaluation_that_fails_costs_itself_and_not_the_run(oneiros, fake_engine, tmp_path):
+    def fail(*_):
+        raise RuntimeError("no display")
+
+    fake_engine.evaluate = fail
+    code, out, err = train(oneiros, "--env-steps", "100", "--json", "out.json")
+    assert code == 0 and "100 env steps" in out and "make it with: oneiros evaluate run" in err
+    assert json.loads((tmp_path / "out.json").read_text())["evaluation"] is None
+
+
 def test_a_training_that_diverges_is_saved_before_it_ends(oneiros, fake_engine):
     from oneiros.platform.training.core import TrainingDiverged
 

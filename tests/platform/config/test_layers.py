@@ -47,6 +47,17 @@ def test_a_hyperparameter_may_be_named_without_its_prefix(toy):
     assert run.config.hyper["heads"] == {"layers": 5}
 
 
+def test_only_true_and_false_are_booleans(toy, tmp_path):
+    (tmp_path / "own.yaml").write_text("compile: off\nwords: [on, yes, No]\nswitched: True\n")
+    assert yaml_layer(tmp_path / "own.yaml").values == {
+        "compile": "off",
+        "words": ["on", "yes", "No"],
+        "switched": True,
+    }
+    run = toy_run(overrides_layer(["tracking.mlflow=off", "tracking.videos=false"]))
+    assert run.config.tracking.mlflow is False and run.config.tracking.videos is False
+
+
 @pytest.mark.parametrize(
     ("env", "name", "reason"),
     [

@@ -49,7 +49,7 @@ def assert_same_tensors(one, other):
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
 def test_two_runs_with_one_seed_are_the_same_and_with_another_are_not(env):
     engines = [open_engine(config(env=env, seed=seed)) for seed in (3, 3, 4)]
-    histories = [[comparable(engine.step()) for _ in range(6)] for engine in engines]
+    histories = [[comparable(engine.step()) for _ in range(16)] for engine in engines]
     assert histories[0] == histories[1] != histories[2]
     assert histories[0][-1]["updates"] > 50
     assert_same_tensors(weights(engines[0]), weights(engines[1]))
@@ -103,6 +103,31 @@ def test_a_run_resumed_in_a_new_process_goes_on_as_if_it_had_never_stopped(tmp_p
     for name in ("learner-0/agent.safetensors", "policy.safetensors", "rollout.safetensors"):
         assert_same_tensors(load_file(tmp_path / "resumed" / name), load_file(tmp_path / "expected" / name))
     whole.close()
+
+
+def test_who_is_in_a_hurry_waits_for_one_update_and_nothing_is_lost(tmp_path, monkeypatch):
+    whole, hurried, resumed = (open_engine(config(train_ratio=512)) for _ in range(3))
+    while whole.env_steps < 300:
+        whole.step()
+    while hurried.env_steps < 200:
+        hurried.step()
+    before, update = hurried.core.updates, hurried.agent.update
+
+    def update_and_hurry(rows):
+        hurried.hurry()
+        return update(rows)
+
+    monkeypatch.setattr(hurried.agent, "update", update_and_hurry)
+    hurried.step()
+    assert hurried.core.updates == before + 1 and hurried.loop.ratio.due(hurried.env_steps) > 1
+    hurried.save(tmp_path / "hurried")
+    resumed.restore(tmp_path / "hurried")
+    while resumed.env_steps < whole.env_steps:
+        resumed.step()
+    assert (resumed.env_steps, resumed.core.updates) == (whole.env_steps, whole.core.updates)
+    assert_same_tensors(weights(resumed), weights(whole))
+    for engine in (whole, hurried, resumed):
+        engine.close()
 
 
 def test_an_evaluation_leaves_training_as_it_was():

@@ -38,17 +38,6 @@ def test_steps_before_start_owe_nothing() -> None:
     assert counter.due(10_000) == 0 and counter.due(10_003) == 3
 
 
-@given(ratios, st.sampled_from([32, 1024]), st.integers(0, 400))
-def test_steps_until_due_is_the_smallest_number_that_makes_an_update_due(ratio: float, rows: int, steps: int) -> None:
-    counter = TrainRatio(ratio, rows)
-    counter.start(0)
-    counter.done(counter.due(steps))
-    wait = counter.steps_until_due(steps)
-    assert wait >= 1
-    assert counter.due(steps + wait) >= 1
-    assert counter.due(steps + wait - 1) == 0
-
-
 def test_resume_neither_repeats_nor_skips() -> None:
     first = TrainRatio(96, 1024)
     first.start(100)
