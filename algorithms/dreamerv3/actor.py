@@ -15,7 +15,15 @@ import torch
 from gymnasium import spaces
 from oneiros.algorithms.contract import Field, SpaceDict, Tensors, UnsupportedSpace
 from oneiros.algorithms.dreamerv3.encoder_decoder import class_counts, one_hots
-from oneiros.algorithms.nn.distributions import bounded_normal, normal_entropy, normal_log_prob, straight_through
+from oneiros.algorithms.nn.distributions import (
+    LOG_SQRT_2PI,
+    MAX_STD,
+    MIN_STD,
+    bounded_normal,
+    normal_entropy,
+    normal_log_prob,
+    straight_through,
+)
 from oneiros.algorithms.nn.layers import MLP
 from torch import Tensor, nn
 
@@ -175,7 +183,9 @@ class Actor(nn.Module):
             total = total - (p * p.clamp(min=1e-20).log()).sum(-1)
         return total
 
-    def max_entropy(self) -> float:
-        """Entropy of the widest policy, the scale of the ``randomness`` metric."""
-        gaussian = 0.5 + 0.5 * math.log(2 * math.pi)
-        return sum(math.log(n) for n in self.layout.classes) + gaussian * self.layout.continuous_width
+    def randomness(self, entropy: Tensor) -> Tensor:
+        """Where an entropy in nats lies between that of the narrowest policy, 0, and that of the widest, 1."""
+        least, most = (
+            self.layout.continuous_width * (math.log(std) + 0.5 + LOG_SQRT_2PI) for std in (MIN_STD, MAX_STD)
+        )
+        return (entropy - least) / (most + sum(math.log(n) for n in self.layout.classes) - least)

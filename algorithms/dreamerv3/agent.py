@@ -286,7 +286,7 @@ class DreamerV3(LearningAgent):
                     "advantage_magnitude": advantage.abs().mean(),
                     "return_scale": scale,
                     "policy_entropy": entropy.detach().mean(),
-                    "policy_randomness": entropy.detach().mean() / self.actor.max_entropy(),
+                    "policy_randomness": self.actor.randomness(entropy.detach().mean()),
                 }
             )
             refreshed = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -166,10 +165,13 @@ def test_no_gradient_through_imagination(space: spaces.Space, make_agent: Callab
     assert not any(part.requires_grad for part in parts)
 
 
-def test_the_widest_policy_has_randomness_one() -> None:
-    actor = make_actor(MIXED)
-    expected = math.log(3) + math.log(2) + math.log(4) + 5 * Normal(0.0, 1.0).entropy().item()
-    assert actor.max_entropy() == pytest.approx(expected, rel=1e-5)
+def test_randomness_is_one_of_the_widest_policy_and_zero_of_the_narrowest() -> None:
+    actor = make_actor(MIXED, unimix=0.0)
+    widest, narrowest = torch.zeros(1, 19), torch.zeros(1, 19)
+    narrowest[:, [0, 3, 5]] = 100.0
+    widest[:, 14:], narrowest[:, 14:] = 100.0, -100.0
+    torch.testing.assert_close(actor.randomness(actor.entropy(widest)), torch.ones(1))
+    torch.testing.assert_close(actor.randomness(actor.entropy(narrowest)), torch.zeros(1))
 
 
 # ---- masks -----------------------------------------------------------------------------------------------------------
