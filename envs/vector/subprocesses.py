@@ -155,8 +155,11 @@ class SubprocessVector(VectorEnv[Any, Any, Any]):
         return self.call("render")
 
     def get_states(self) -> list[dict[str, Any]] | None:
-        """Each environment's state (``oneiros.envs.snapshot``), or None where one of them cannot say it."""
-        taken = self._ask("take", [None] * self.num_envs)
+        """Each environment's state (``oneiros.envs.snapshot``), or None where one of them cannot say it, or is lost."""
+        try:
+            taken = self._ask("take", [None] * self.num_envs)
+        except EnvironmentFault:
+            return None
         if any(state is None for _, state in taken):
             return None
         return [{"ended": ended, "env": state} for ended, state in taken]
@@ -179,10 +182,25 @@ class SubprocessVector(VectorEnv[Any, Any, Any]):
         self._memory_file.close()
 
     def _ask(self, command: str, payloads: Sequence[Any]) -> list[Any]:
+        """Everyone's answer; raises the first error, after all were heard, so that no answer is left for a step.
+
+        A process that is lost is ended: the next step finds it so, and replaces it.
+        """
         for index, payload in enumerate(payloads):
             self._send(index, command, payload)
         deadline = _deadline(self.reset_timeout)
-        return [self._receive(index, deadline) for index in range(self.num_envs)]
+        answers: list[Any] = []
+        errors: list[Exception] = []
+        for index in range(self.num_envs):
+            try:
+                answers.append(self._receive(index, deadline))
+            except Exception as error:
+                if isinstance(error, EnvironmentFault):
+                    self._workers[index].end(time.monotonic())
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return answers
 
     def _send(self, index: int, command: str, payload: Any) -> None:
         # A process that is gone is noticed by the receive that follows.

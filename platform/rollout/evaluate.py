@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from oneiros.algorithms.contract import Mode, Policy
 from oneiros.envs.contract import InvalidOption, KnowsBounds, MissingDependency
 from oneiros.envs.registry import Vectorization, find, make_vector
+from oneiros.envs.vector.fault import EnvironmentBroken
+from oneiros.envs.vector.slot import MOST_FAULTS
 from oneiros.platform.rollout.episode import Episode
 from oneiros.platform.rollout.loop import Rollout
 from oneiros.platform.rollout.shares import count_shares, intervals
@@ -103,7 +105,8 @@ def evaluate(
     those of the episodes that are under way when the last one that counts ends; a suite that ``KnowsBounds`` tells of
     these, too.
     ``alive`` is called after every step, for whoever watches that there are any.
-    Raises ``EndlessEpisode`` if one lasts longer than ``longest_episode`` policy steps.
+    Raises ``EndlessEpisode`` if one lasts longer than ``longest_episode`` policy steps, ``EnvironmentBroken`` if twice
+    as many episodes as are asked for end in faults.
     """
     if episodes < 1:
         raise ValueError(f"an evaluation has at least 1 episode, not {episodes}")
@@ -130,6 +133,10 @@ def evaluate(
                 camera.add(frame)
             for episode in rollout.episodes():
                 slots.add(episode)
+                if slots.faults >= max(MOST_FAULTS, 2 * episodes):
+                    raise EnvironmentBroken(
+                        f"{env_id} faulted in {slots.faults} episodes; of {episodes} asked for, {len(slots.episodes)} were whole"
+                    )
                 if camera is not None and episode.slot == 0 and episode.faulted and not slots.counted[0]:
                     camera.restart()
                     camera.add(frame)

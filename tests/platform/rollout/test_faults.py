@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from counting_policy import CountingPolicy
@@ -127,6 +129,27 @@ def test_a_fault_in_a_process_cuts_one_episode(fault: str) -> None:
         # A replaced process begins to count its episodes anew.
         assert rows["obs"][slot, 6, 1] == (0 if fault in {"died", "hang"} else 2)
         assert (before[slot] != after[slot]) == (fault in {"died", "hang"})
+
+
+@pytest.mark.parametrize("loss", [signal.SIGKILL, signal.SIGSTOP], ids=["died", "hangs"])
+def test_a_process_lost_between_two_steps_costs_a_saved_state_its_environments_and_no_more(
+    loss: signal.Signals,
+) -> None:
+    env = SubprocessVector(partial(gymnasium.make, "CartPole-v1"), 3)
+    rollout = Rollout(env, CountingPolicy(spaces.Discrete(2)), random_steps=100)
+    rollout.collect(2)
+    assert rollout.state_dict()["environments"] is not None
+    before = env.pids
+    os.kill(before[1], loss)
+    env.reset_timeout = 1.0 if loss is signal.SIGSTOP else 60.0
+    assert rollout.state_dict()["environments"] is None
+    env.reset_timeout = 60.0
+    rows = rollout.collect(2).rows
+    assert [one == other for one, other in zip(before, env.pids, strict=True)] == [True, False, True]
+    assert rows["is_first"][:, 1].tolist() == [False, True, False]
+    assert rollout.metrics()["faults/died"] == 1
+    assert rollout.state_dict()["environments"] is not None
+    rollout.close()
 
 
 @contextlib.contextmanager
