@@ -134,8 +134,9 @@ def evaluate(
             for episode in rollout.episodes():
                 slots.add(episode)
                 if slots.faults >= max(MOST_FAULTS, 2 * episodes):
+                    whole = len(slots.episodes)
                     raise EnvironmentBroken(
-                        f"{env_id} faulted in {slots.faults} episodes; of {episodes} asked for, {len(slots.episodes)} were whole"
+                        f"{env_id} faulted in {slots.faults} episodes, {whole} of {episodes} were whole"
                     )
                 if camera is not None and episode.slot == 0 and episode.faulted and not slots.counted[0]:
                     camera.restart()
