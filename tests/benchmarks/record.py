@@ -47,13 +47,15 @@ def curve_of(run: Path) -> list[dict[str, float]]:
 
 
 def evaluations_of(run: Path) -> list[dict[str, float]]:
-    """The evaluations made during training, and the final one."""
+    """The evaluations made during training, the one that ended it among them, and then the ``final`` one."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     alone = [r for r in rows if "evaluation/return_mean" in r and "updates" not in r]
-    made = {r["env_steps"]: r["evaluation/return_mean"] for r in alone}
-    final = json.loads((run / "evaluation.json").read_text())
-    made[final["env_steps"]] = final["return_mean"]
-    return [{"env_steps": steps, "return": round(value, 3)} for steps, value in made.items()]
+    made = [{"env_steps": r["env_steps"], "return": round(r["evaluation/return_mean"], 3)} for r in alone]
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    final = {"env_steps": evaluation["env_steps"], "return": round(evaluation["return_mean"], 3)}
+    if made and made[-1] == final:
+        made.pop()
+    return [*made, final | {"final": True}]
 
 
 def record(run: Path) -> dict[str, Any]:
