@@ -39,7 +39,7 @@ def measure(model: BeliefModel, rows: Mapping[str, NDArray[Any]], intended: Inte
     if model.zero is not None and seats.targets is not None:
         logits, truth = model.zero(mind), seats.truth(flat, device)
         found |= zero_order(seats.targets, logits, truth, alive, last)
-        found |= _oracles(seats.targets, flat, truth, alive)
+        found |= oracles(seats.targets, logits, flat, truth, alive)
         if model.first is not None:
             found |= first_order(seats.targets, logits, model.first(feat).target, truth, alive)
     if model.first is not None:
@@ -257,8 +257,12 @@ def last_action(taken: Tensor, executed: Tensor, first: Tensor) -> Tensor:
     return out
 
 
-def _oracles(targets: Columns, flat: Mapping[str, Tensor], truth: Tensor, alive: Tensor) -> Measures:
-    """The likelihood that exact inference would reach, where the environment knows it."""
+def oracles(targets: Columns, logits: Tensor, flat: Mapping[str, Tensor], truth: Tensor, alive: Tensor) -> Measures:
+    """The likelihood that exact inference would reach, and what an agent lacks of it, where the environment knows it.
+
+    ``oracle_kl`` is how far the belief is from the exact posterior: what ``nll`` exceeds ``oracle_nll`` by on average,
+    without the luck of what happened to be so. ``logits`` and ``truth`` are ``(R, G, Z)``, ``alive`` ``(R, G)``.
+    """
     found: Measures = {}
     for g, name in enumerate(targets.names):
         for key in targets.own[name]:
@@ -267,9 +271,12 @@ def _oracles(targets: Columns, flat: Mapping[str, Tensor], truth: Tensor, alive:
                 continue
             rows = alive[:, g]
             place = targets.places[targets.kind[name]][key]
-            y = truth[rows, g, place].view(int(rows.sum()), *exact.shape[1:])
-            p = exact.to(truth.device)[rows].clamp(min=1e-12)
-            found[f"belief/{name}/{key}/oracle_nll"] = float(-(p.log() * y).sum(-1).mean())
+            shape = (int(rows.sum()), *exact.shape[1:])
+            y, believed = truth[rows, g, place].view(shape), torch.log_softmax(logits[rows, g, place].view(shape), -1)
+            p = exact.to(truth.device)[rows]
+            sure = p.clamp(min=1e-12).log()
+            found[f"belief/{name}/{key}/oracle_nll"] = float(-(sure * y).sum(-1).mean())
+            found[f"belief/{name}/{key}/oracle_kl"] = float((p * (sure - believed)).sum(-1).mean())
     return found
 
 

@@ -16,6 +16,7 @@ from oneiros.algorithms.belief.measure import (
     intended_actions,
     intents,
     last_action,
+    oracles,
     reliability,
     zero_order,
 )
@@ -42,6 +43,19 @@ def test_zero_order_of_one_row() -> None:
     assert found["belief/ann/goal/ece"] == pytest.approx(0.2, rel=1e-4)
     assert found["belief/ann/goal/accuracy"] == found["belief/ann/goal/final_accuracy"] == 1
     assert found["belief/bob/goal/chance_nll"] == pytest.approx(math.log(2), rel=1e-5)
+
+
+def test_how_far_a_belief_is_from_exact_inference() -> None:
+    """Two parts; Ann, who is gone in the second row, knows one part exactly and is wrong about the other."""
+    targets = Columns({"ann": {"cards": spaces.MultiDiscrete([2, 2])}})
+    believed = torch.tensor([[[0.5, 0.5, 0.6, 0.4]], [[0.9, 0.1, 0.9, 0.1]]]).log()
+    exact = torch.tensor([[0.5, 0.5], [1.0, 0.0]]).expand(2, 2, 2)
+    truth = torch.tensor([[[0.0, 1.0, 1.0, 0.0]]]).expand(2, 1, 4)
+    here = torch.tensor([[True], [False]])
+    found = oracles(targets, believed, {"training/ann/oracle/cards": exact}, truth, here)
+    assert found["belief/ann/cards/oracle_nll"] == pytest.approx(math.log(2) / 2, rel=1e-5)
+    assert found["belief/ann/cards/oracle_kl"] == pytest.approx(-math.log(0.6) / 2, rel=1e-5)
+    assert oracles(targets, believed, {}, truth, here) == {}
 
 
 def test_calibration_error_of_a_calibrated_and_of_an_overconfident_mind() -> None:
