@@ -179,18 +179,19 @@ class LearnerCore:
             self._stager = Stager(self.replay, self._device, threaded=self._ahead)
 
     def _finish(self) -> list[dict[str, float]]:
-        """Read the update in flight, if any: its metrics, and its latents, which go into the replay."""
+        """Read the update in flight, if any: its metrics, and its latents, which go into the replay unless skipped."""
         if self._launched is None:
             return []
         launched, self._launched = self._launched, None
         metrics, latents = launched.read()
         if SIGNAL in latents:
             self.replay.prioritise(launched.row_id, latents.pop(SIGNAL))
-        self.replay.write_back(launched.row_id[:, self.replay.context :], latents)
         if metrics.get(NONFINITE, 0.0) > 0:
+            # What an update that learnt nothing says of the rows is not to be trusted either.
             self._skip()
         else:
             self._nonfinite_in_a_row = 0
+            self.replay.write_back(launched.row_id[:, self.replay.context :], latents)
         return [metrics]
 
     def _skip(self) -> None:
