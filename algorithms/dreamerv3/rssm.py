@@ -98,7 +98,8 @@ class RSSM(nn.Module):
         self.deter, self.groups, self.classes, self.unimix = deter, groups, classes, unimix
         self.stoch = groups * classes
         self.gru = BlockGRU(deter, self.stoch, action, hidden)
-        # One layer on [deter, tokens]: the half that reads tokens is computed for all steps at once.
+        # One layer on [deter, tokens]: the half that reads tokens is computed for all steps at once. (And clipped by
+        # itself, as the GRU's two are: see nn.laprop.)
         self.post_deter = Linear(deter, hidden, fan_in=deter + tokens, bias=False)
         self.post_tokens = Linear(tokens, hidden, fan_in=deter + tokens)
         self.post_norm = NormSiLU(hidden)
