@@ -2,8 +2,8 @@
 
 The order is the paper's: clip each tensor's gradient to 0.3 of its parameter's norm (AGC, Brock et al. 2021), divide by
 the running root mean square, then accumulate momentum (LaProp, Ziyin et al. 2020); both moments are debiased.
-One deviation: the recurrent model's hidden layer and the posterior's are two tensors each, the part that reads deter and
-the part that reads all else, where the paper has one; each part is clipped by its own norms.
+One deviation: the recurrent model's hidden layer and the posterior's are two tensors each, the part that reads deter
+and the part that reads all else, where the paper has one; each part is clipped by its own norms.
 A gradient that is not finite changes nothing, moments and step count included, and is counted.
 """
 
