@@ -20,7 +20,7 @@ from oneiros.platform.data import fill, open_data
 from oneiros.platform.engine.config import WorldModelConfig
 from oneiros.platform.engine.inference import CUDA_DEVICES, Place
 from oneiros.platform.engine.torch_flags import kept_torch_flags
-from oneiros.platform.engine.transfer import Saved, this_host
+from oneiros.platform.engine.transfer import Elsewhere, this_host
 from oneiros.platform.training.agents import build_agent, resolve_device
 from oneiros.platform.training.assembly import build_core
 from oneiros.platform.training.fine_tuning import adopt
@@ -152,20 +152,17 @@ class WorldModelLearner(Learner):
                 self._lost_chunks += 1
         return lost
 
-    def save(self, directory: str) -> Saved:
-        """Write this learner's part of a checkpoint: into ``directory``, or into one of its own if it is not there."""
-        host = self.host_if_blind(directory)
-        name = f"learner-{self.rank}"
-        own = Path(directory) / name if host is None else Path(tempfile.mkdtemp(prefix="oneiros-"), name)
-        self.core.save(own)
-        return Saved(self.core.updates, host, str(own))
+    def save(self, directory: str) -> int:
+        """Write this learner's part of a checkpoint into ``directory``; returns the updates in it."""
+        self.core.save(Path(directory) / f"learner-{self.rank}")
+        return self.core.updates
 
-    def host_if_blind(self, directory: str) -> str | None:
-        """Return None if this process sees the driver's ``directory``, else the address of its host."""
-        return None if Path(directory).is_dir() else this_host()
+    def elsewhere(self, directory: str) -> Elsewhere | None:
+        """Return None if this process sees the driver's ``directory``, else where it has room for a copy."""
+        return None if Path(directory).is_dir() else Elsewhere(this_host(), tempfile.gettempdir())
 
     def discard(self, copy: str | None) -> None:
-        """Remove a temporary copy of a checkpoint, or of a part of one, from this host."""
+        """Remove a temporary copy of a checkpoint, or of parts of one, from this host."""
         if copy is not None:
             shutil.rmtree(copy, ignore_errors=True)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,24 +14,23 @@ from ray.exceptions import RayError
 from ray.tune.utils.file_transfer import sync_dir_between_nodes
 
 
-class Saved(NamedTuple):
-    """Where a learner has put its part of a checkpoint."""
+class Elsewhere(NamedTuple):
+    """Where a learner that does not see the driver's disk has room for a copy of a checkpoint."""
 
-    updates: int
-    host: str | None
-    """None: it sees the checkpoint's directory and wrote there; else the address of the host that it runs on."""
+    host: str
     directory: str
 
 
 def save_parts(calls: LearnerCalls, directory: Path) -> int:
     """Have every learner's part in ``directory``; returns the updates in it."""
-    parts: list[Saved] = calls.call("save", [{"directory": str(directory)}] * calls.learners)
-    for rank, part in enumerate(parts):
-        if part.host is not None:
-            _copy(part.host, part.directory, this_host(), str(directory / f"learner-{rank}"))
-    if any(part.host is not None for part in parts):
-        calls.call("discard", [{"copy": None if part.host is None else part.directory} for part in parts])
-    return parts[0].updates
+    with _copies(calls, directory) as copies:
+        places = [str(directory) if copy is None else copy.directory for copy in copies]
+        updates: list[int] = calls.call("save", [{"directory": place} for place in places])
+        for rank, copy in enumerate(copies):
+            if copy is not None:
+                part = f"learner-{rank}"
+                _copy(copy.host, f"{copy.directory}/{part}", this_host(), str(directory / part))
+    return updates[0]
 
 
 def load_parts(calls: LearnerCalls, method: str, directory: Path, learners: int) -> None:
@@ -38,18 +38,25 @@ def load_parts(calls: LearnerCalls, method: str, directory: Path, learners: int)
 
     ``learners`` is how many wrote the checkpoint. Raises ``CheckpointError``.
     """
-    blind: list[str | None] = calls.call("host_if_blind", [{"directory": str(directory)}] * calls.learners)
+    with _copies(calls, directory) as copies:
+        for copy in {copy for copy in copies if copy is not None}:
+            _copy(this_host(), str(directory), *copy)
+        places = [str(directory) if copy is None else copy.directory for copy in copies]
+        calls.call(method, [{"directory": place, "learners": learners} for place in places])
+
+
+@contextmanager
+def _copies(calls: LearnerCalls, directory: Path) -> Iterator[list[Elsewhere | None]]:
+    """Where each learner has a copy of ``directory`` of its own, None if it sees it; none is left behind."""
+    room: list[Elsewhere | None] = calls.call("elsewhere", [{"directory": str(directory)}] * calls.learners)
     name = f"oneiros-{directory.name}-{uuid.uuid4().hex[:8]}"
-    copies = {host: str(Path(tempfile.gettempdir()) / name) for host in blind if host is not None}
-    for host, copy in copies.items():
-        _copy(this_host(), str(directory), host, copy)
+    copies = [there and Elsewhere(there.host, f"{there.directory}/{name}") for there in room]
     try:
-        seen = [str(directory) if host is None else copies[host] for host in blind]
-        calls.call(method, [{"directory": path, "learners": learners} for path in seen])
+        yield copies
     finally:
-        if copies:
+        if any(copies):
             calls.settle()
-            calls.call("discard", [{"copy": None if host is None else copies[host]} for host in blind])
+            calls.call("discard", [{"copy": copy and copy.directory} for copy in copies])
 
 
 def this_host() -> str:

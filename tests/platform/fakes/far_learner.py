@@ -1,9 +1,11 @@
 """A learner that does not see the driver's disk, as on another host."""
 
+import tempfile
+
 from oneiros.platform.engine.learner import WorldModelLearner
-from oneiros.platform.engine.transfer import this_host
+from oneiros.platform.engine.transfer import Elsewhere, this_host
 
 
 class FarLearner(WorldModelLearner):
-    def host_if_blind(self, directory):
-        return this_host()
+    def elsewhere(self, directory):
+        return Elsewhere(this_host(), tempfile.gettempdir())
