@@ -2,10 +2,15 @@
 
 with Client("trainer", 7431, observation_space, action_space) as agent:
     while True:
-        action = agent.begin(robot.observe())
-        while action is not None:
-            obs, reward, terminated, truncated = robot.do(action)
-            action = agent.step(obs, reward, terminated, truncated)
+        try:
+            action = agent.begin(robot.observe())
+            while action is not None:
+                obs, reward, terminated, truncated = robot.do(action)
+                action = agent.step(obs, reward, terminated, truncated)
+        except EpisodeLost:
+            pass
+        except ConnectionError:
+            break
 """
 
 from __future__ import annotations
@@ -39,7 +44,7 @@ class Client:
         ports: how many ports, from ``port`` on, are tried for a trainer that has no environment yet.
         token: the secret that the trainer was given, if any.
         timeout: seconds to wait for an action.
-        patience: seconds to look for a trainer before ``ConnectionError``.
+        patience: seconds to look for a trainer before ``ConnectionError``; may be changed later.
     """
 
     def __init__(
@@ -62,7 +67,8 @@ class Client:
             "observation_space": space_to_json(observation_space),
             "action_space": space_to_json(action_space),
         }
-        self._timeout, self._patience = timeout, patience
+        self.patience = patience
+        self._timeout = timeout
         self._connection: socket.socket | None = None
 
     def begin(self, obs: Any) -> Any:
@@ -70,7 +76,7 @@ class Client:
 
         Raises ``Refused``, ``ConnectionError`` if no trainer is found in time, ``EpisodeLost``.
         """
-        end = time.monotonic() + self._patience
+        end = time.monotonic() + self.patience
         while True:
             if self._connection is None:
                 self._connection = self._connect()
@@ -130,7 +136,7 @@ class Client:
 
     def _connect(self) -> socket.socket:
         """Find a trainer that wants an environment."""
-        end = time.monotonic() + self._patience
+        end = time.monotonic() + self.patience
         why = "nobody listens"
         while True:
             for host, port in self._addresses:
@@ -156,5 +162,5 @@ class Client:
                 why = "every trainer has an environment already"
             if time.monotonic() >= end:
                 host, port = self._addresses[0]
-                raise ConnectionError(f"no trainer took this environment at {host}:{port} in {self._patience} s: {why}")
-            time.sleep(min(0.5, self._patience))
+                raise ConnectionError(f"no trainer took this environment at {host}:{port} in {self.patience} s: {why}")
+            time.sleep(min(0.5, self.patience))

@@ -56,7 +56,10 @@ class ExternalEnv(gymnasium.Env[Any, Any]):
                 self._client = self._welcome()
             except EnvironmentFault as fault:
                 self.close()
-                raise InvalidOption(f"no external environment came to {host}:{self.port}: {fault.detail}") from fault
+                raise InvalidOption(
+                    f"no external environment came to {host}:{self.port}: {fault.detail} (every environment of "
+                    "num_envs_per_runner, and those of an evaluation, needs a client of its own, on the next port)"
+                ) from fault
         assert self._known is not None
         self.observation_space, self.action_space = self._known
 

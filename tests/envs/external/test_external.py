@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import struct
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -219,9 +221,7 @@ def test_noise_on_the_port_hurts_nobody(make_env: Callable[..., ExternalEnv], by
 
 def test_the_first_client_brings_the_spaces() -> None:
     made: list[gymnasium.Env[Any, Any]] = []
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     thread = threading.Thread(target=lambda: made.append(registry.make("external/socket", port=port, patience=20.0)))
     thread.start()
     client = Client("127.0.0.1", port, OBS, ACTION, patience=2.0, timeout=10.0, ports=64)
@@ -287,15 +287,20 @@ with Client("127.0.0.1", int(sys.argv[1]), env.observation_space, env.action_spa
 """
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 def test_an_agent_trains_on_an_environment_in_another_process() -> None:
     from oneiros.platform.config import RunConfig
     from oneiros.platform.training.engine import open_engine
 
     cartpole = gymnasium.make("CartPole-v1")
     described = [space_to_json(s) for s in (cartpole.observation_space, cartpole.action_space)]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     robots = [subprocess.Popen([sys.executable, "-c", ROBOT, str(port)]) for _ in range(2)]
     try:
         options = {"port": port, "observation_space": described[0], "action_space": described[1], "patience": 30.0}
@@ -326,3 +331,45 @@ def test_an_agent_trains_on_an_environment_in_another_process() -> None:
         for robot in robots:
             robot.kill()
             robot.wait()
+
+
+CARTPOLE_AS_A_ROBOT = """
+import gymnasium
+
+class Robot:
+    def __init__(self):
+        self.env = gymnasium.make("CartPole-v1")
+        self.observation_space, self.action_space = self.env.observation_space, self.env.action_space
+        self.steps = 0
+
+    def observe(self):
+        if self.steps >= 60:
+            agent.patience = 0.1  # the training ends after as many: who looks for another waits in vain
+        return self.env.reset()[0]
+
+    def do(self, action):
+        self.steps += 1
+        return self.env.step(int(action))[:4]
+
+robot = Robot()
+"""
+
+
+def test_the_words_of_the_readme_train_a_robot(tmp_path: Path) -> None:
+    port = str(free_port())
+    readme = (Path(__file__).parents[3] / "README.md").read_text().replace("7431", port)
+    (command,) = re.findall(r"`oneiros (train external/socket [^`]*)`", readme)
+    (client,) = re.findall(r"```python\n(from oneiros\.envs\.external\.client .*?)```", readme, flags=re.DOTALL)
+    shorter = ["--engine", "local", "--env-steps", "60", "--set", "tracking.mlflow=false", "--run-dir", "robot"]
+    trainer = [sys.executable, "-m", "oneiros.platform.cli", *command.split(), *shorter]
+    with subprocess.Popen(
+        [sys.executable, "-c", CARTPOLE_AS_A_ROBOT + client], stderr=subprocess.PIPE, text=True
+    ) as robot:
+        try:
+            trained = subprocess.run(trainer, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+            assert trained.returncode == 0, trained.stderr
+            _, complaints = robot.communicate(timeout=300)
+            assert (robot.returncode, complaints) == (0, "")
+        finally:
+            robot.kill()
+    assert list((tmp_path / "robot" / "checkpoints").iterdir())
