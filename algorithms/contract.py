@@ -130,7 +130,10 @@ class Agent(Policy, Protocol):
 
 
 class WorldModel(Protocol):
-    """Predicts. Planners, dream environments, video prediction and model evaluation use only this."""
+    """Predicts: what planners, dream environments and whoever evaluates a model may ask of it, and no more.
+
+    DreamerV3's model does so. Nothing in this project plans or plays in one yet; agents imagine in their own terms.
+    """
 
     def observe(
         self, obs: Mapping[str, Tensor], action: Mapping[str, Tensor], is_first: Tensor, state: Tensors

@@ -12,8 +12,6 @@ AROUND = ((1, 0), (-1, 0), (0, 1), (0, -1))
 EYE = 1.625
 """How high the player's eyes are above its feet, in nodes."""
 REACH = 4.0
-HALF = 0.3
-"""Half of how wide the player is."""
 DIG_COST = 4.0
 MOST_DROP = 5
 """Nodes that the player falls without being hurt, and more."""

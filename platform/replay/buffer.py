@@ -185,12 +185,6 @@ class Replay:
         with self.lock:
             return self.windows.total > 0
 
-    @property
-    def latent_steps(self) -> slice:
-        """Which of the ``length`` trained rows of any window keep latents: those that `write_back` makes use of."""
-        stride = self.schema.stride
-        return slice((stride - self.context) % stride, None, stride)
-
     # ------------------------------------------------------------------------------------------------------- rows in
 
     def add(self, chunk: Experience, *, continues: ArrayLike = True, fresh: bool = True) -> int:
@@ -423,16 +417,6 @@ class Replay:
             self.selector.prioritise(starts[good], values[good])
 
     # ------------------------------------------------------------------------------------------------ state and stats
-
-    def state_dict(self) -> dict[str, Array]:
-        """Everything, contents included, as arrays: after `load_state_dict`, sampling goes on bit for bit."""
-        with self.lock:
-            return snapshot.state_dict(self)
-
-    def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Replace everything by what `state_dict` returned; raises `ReplayMismatch` naming what does not fit."""
-        with self.lock:
-            snapshot.load_state_dict(self, state)
 
     def save(self, directory: Path | str) -> None:
         """Write everything into ``directory``, copying only what changed since the last save.

@@ -27,7 +27,6 @@ from oneiros.platform.replay.chunks import (
     ReplayMismatch,
     Schema,
     chunk_numbers,
-    create_chunk,
     latents_check,
     latents_name,
     open_chunk,
@@ -317,48 +316,6 @@ def _restore(replay: Replay, index: Index, chunks: Mapping[int, Chunk], selector
     replay.counters.update(index["counters"])
     replay.generator.bit_generator.state = index["generator"]
     replay.shrink()
-
-
-# ---------------------------------------------------------------------------------------------------------- in memory
-
-
-def state_dict(replay: Replay) -> dict[str, Array]:
-    """See `Replay.state_dict`."""
-    state: dict[str, Array] = {"index": np.frombuffer(json.dumps(_index(replay)).encode(), np.uint8)}
-    for chunk in replay.chunks.values():
-        for name, column in chunk.rows.columns.items():
-            state[f"rows/{chunk.id}/{name}"] = column[: chunk.count].copy()
-        for name, column in chunk.latents.columns.items() if chunk.latents else ():
-            state[f"latents/{chunk.id}/{name}"] = column[: chunk.slots].copy()
-    state.update({f"selectors/{name}": np.array(value) for name, value in replay.selector.state_dict().items()})
-    return state
-
-
-def load_state_dict(replay: Replay, state: Mapping[str, Array]) -> None:
-    """See `Replay.load_state_dict`."""
-    index: Index = json.loads(state["index"].tobytes())
-    _check_fit(replay, index)
-    replay.clear()
-    if replay.directory is not None:
-        replay.directory.wipe()
-    chunks = {}
-    directory = replay.directory.path if replay.directory else None
-    for entry in index["chunks"]:
-        number, count = entry["id"], entry["count"]
-        chunk = create_chunk(
-            replay.schema, directory, number, entry["stream"], entry["previous"], entry["size"], entry["clocks"][0]
-        )
-        chunk.count = count
-        for name, column in chunk.rows.columns.items():
-            column[:count] = state[f"rows/{number}/{name}"]
-        for name, column in chunk.latents.columns.items() if chunk.latents else ():
-            column[: chunk.slots] = state[f"latents/{number}/{name}"]
-        if directory is not None:
-            chunk.rows.commit(count, entry["clocks"][1])
-        chunks[number] = chunk
-    prefix = "selectors/"
-    selectors = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    _restore(replay, index, chunks, selectors)
 
 
 # --------------------------------------------------------------------------------------------- chunks without an index

@@ -34,26 +34,26 @@ STEPS = st.one_of(
     st.tuples(st.just("add"), st.integers(1, 3), st.integers(1, 24)),
     st.tuples(st.just("add"), st.integers(1, 3), st.integers(1, 4)),
     st.tuples(st.just("interrupt"), st.integers(0, 2), st.sampled_from(["gap", "flag", "end"])),
-    st.tuples(st.just("sample"), st.booleans(), st.just(0)),
-    st.tuples(st.just("restore"), st.sampled_from(["state_dict", "save"]), st.booleans()),
+    st.tuples(st.just("sample"), st.booleans()),
+    st.tuples(st.just("restore"), st.booleans()),
 )
 
 
 class Life:
     """A replay, what was fed to it, and what has been queued."""
 
-    def __init__(self, tools: SimpleNamespace, layout: dict, mixture: dict | None, folder: Path | None) -> None:
+    def __init__(self, tools: SimpleNamespace, layout: dict, mixture: dict | None, folder: Path, on_disk: bool) -> None:
         self.tools, self.folder = tools, folder
         self.options = {**layout, "mixture": mixture, "batch": 4, "seed": 3}
         self.source = tools.Source()
         self.places = 0
         self.broken: set[int] = set()
         self.online: list[tuple[int, int, int]] = []
-        self.replay = self.build(folder is not None)
+        self.replay = self.build(on_disk)
 
     def build(self, on_disk: bool) -> Replay:
         self.places += 1
-        directory = self.folder / f"live-{self.places}" if on_disk and self.folder else None
+        directory = self.folder / f"live-{self.places}" if on_disk else None
         return Replay(self.tools.FIELDS, directory=directory, **self.options)
 
     def add(self, streams: int, steps: int) -> None:
@@ -82,19 +82,16 @@ class Life:
         if not self.replay.ready:
             return
         fresh = min(len(self.replay.queue), 4) if online else 0
-        batch = self.replay.sample(online=online)
+        batch = self.replay.sample(apart=not online)
         self.tools.check_batch(self.replay, batch, self.source)
         for window in batch["obs"][:fresh]:
             self.online.append(tuple(window[0].tolist()))
         self.replay.prioritise(batch["row_id"], batch["reward"].mean(1))
 
-    def restore(self, way: str, on_disk: bool) -> None:
+    def restore(self, on_disk: bool) -> None:
         other = self.build(on_disk)
-        if way == "save" and self.folder:
-            self.replay.save(self.folder / f"save-{self.places}")
-            other.load(self.folder / f"save-{self.places}")
-        else:
-            other.load_state_dict(self.replay.state_dict())
+        self.replay.save(self.folder / f"save-{self.places}")
+        other.load(self.folder / f"save-{self.places}")
         self.replay.close()
         self.replay = other
 
@@ -112,12 +109,9 @@ class Life:
 def test_life(tools: SimpleNamespace, layout: dict, mixture: dict | None, steps: list[tuple], on_disk: bool) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
-        life = Life(tools, layout, mixture, folder if on_disk else None)
+        life = Life(tools, layout, mixture, folder, on_disk)
         for name, *arguments in steps:
-            if name == "sample":
-                life.sample(arguments[0])
-            else:
-                getattr(life, name)(*arguments)
+            getattr(life, name)(*arguments)
             life.check()
         check_disjoint(life.online, life.replay.window)
         life.replay.close()
@@ -161,7 +155,7 @@ def test_restore_is_exact(
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        life = Life(tools, layout, mixture, folder)
+        life = Life(tools, layout, mixture, folder, True)
         replay = life.replay if on_disk else life.build(False)
         other = life.build(to_disk)
         source = tools.Source()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -93,7 +94,7 @@ def test_signals_that_are_no_numbers_are_counted_and_ignored(tools: SimpleNamesp
     replay.sample(100)
 
 
-def test_curiosity_spreads_visits_and_returns_to_what_surprises(tools: SimpleNamespace) -> None:
+def test_curiosity_spreads_visits_and_returns_to_what_surprises(tools: SimpleNamespace, tmp_path: Path) -> None:
     replay = Replay(tools.FIELDS, **OPTIONS, mixture={"curious": 1.0})
     replay.add(tools.Source().chunk([0], 50))
     count = replay.windows.total
@@ -109,9 +110,9 @@ def test_curiosity_spreads_visits_and_returns_to_what_surprises(tools: SimpleNam
         replay.prioritise(starts, np.where(np.arange(count) == 7, 1e6, 0.0))
     assert (positions(replay, 1000) == 7).mean() > 0.9
 
-    state = replay.state_dict()
+    replay.save(tmp_path / "save")
     again = Replay(tools.FIELDS, **OPTIONS, mixture={"curious": 1.0})
-    again.load_state_dict(state)
+    again.load(tmp_path / "save")
     for _ in range(3):
         one, other = replay.sample(4), again.sample(4)
         np.testing.assert_array_equal(one["row_id"], other["row_id"])
