@@ -30,7 +30,7 @@ import psutil
 import torch
 from oneiros.platform.bench.machine import describe
 from oneiros.platform.tracking import read_metrics
-from soak_processes import Processes
+from soak_processes import Processes, lives
 from soak_verdict import verdict
 
 HERE = Path(__file__).resolve().parent
@@ -168,7 +168,7 @@ class Soak:
         self.driver.kill()
         self.driver.wait(60)
         until = time.monotonic() + 60
-        while (left := [process for process in before if _lives(process)]) and time.monotonic() < until:
+        while (left := [process for process in before if lives(process)]) and time.monotonic() < until:
             time.sleep(0.5)
         if left:
             self.unexpected.append(f"outlived the driver: {[process.pid for process in left]}")
@@ -281,7 +281,7 @@ class Soak:
         ended = time.monotonic() - began
         saved = max((path.stat().st_mtime for path in (self.run / "checkpoints").glob("*/manifest.json")), default=0.0)
         time.sleep(5.0)
-        left = [process for process in self.processes.known if _lives(process)]
+        left = [process for process in self.processes.known if lives(process)]
         steps = [row["env_steps"] for row in read_metrics(self.run / "metrics.jsonl") if "updates" in row]
         _end(self.server)
         recovered: dict[str, list[float]] = {}
@@ -316,13 +316,6 @@ def _flags() -> list[str]:
     return [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={json.dumps(value)}")]
 
 
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def _end(server: subprocess.Popen[bytes]) -> None:
     """Kill MLflow's server with its workers."""
     for process in [*psutil.Process(server.pid).children(recursive=True), psutil.Process(server.pid)]:
@@ -347,7 +340,7 @@ def main() -> None:
         try:
             result = soak.go()
         finally:
-            for process in filter(_lives, soak.processes.known):
+            for process in filter(lives, soak.processes.known):
                 process.kill()
             if soak.server.poll() is None:
                 _end(soak.server)

@@ -33,7 +33,7 @@ class Processes:
 
     def look(self, driver: int) -> None:
         """Find new ones, and forget those that are gone."""
-        found = {process.pid: process for process in self.known if _lives(process)}
+        found = {process.pid: process for process in self.known if lives(process)}
         try:
             roots = [psutil.Process(driver), *found.values()]
         except psutil.NoSuchProcess:
@@ -52,7 +52,7 @@ class Processes:
 
     def of(self, role: str) -> list[psutil.Process]:
         """Those of one role, in no particular order."""
-        return [process for process in self.known if _lives(process) and _role(process) == role]
+        return [process for process in self.known if lives(process) and _role(process) == role]
 
     def sample(self) -> dict[str, Any]:
         """Proportional memory by role in MB, and how many processes, actors, threads, open files and open ports.
@@ -122,7 +122,8 @@ def _kind(target: str) -> str:
     return re.sub(r"[0-9a-f]{6,}|[0-9]+", "#", target.rpartition("/")[2] if target.startswith("/") else target)
 
 
-def _lives(process: psutil.Process) -> bool:
+def lives(process: psutil.Process) -> bool:
+    """Whether it runs, and not only waits for its parent to look after it."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -3,7 +3,6 @@ import json
 import numpy as np
 import pytest
 import yaml
-from oneiros.platform.cli import main
 from oneiros.platform.training.engine import EvaluationResult
 
 TINY = [
@@ -44,18 +43,6 @@ def tiny(tmp_path):
 
     write()
     return write
-
-
-@pytest.fixture
-def oneiros(capsys):
-    """Runs a command in this process: exit code, standard output, standard error."""
-
-    def run(*words):
-        code = main.run([str(word) for word in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 class FakeEngine:

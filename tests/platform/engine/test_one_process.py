@@ -15,6 +15,7 @@ from oneiros.platform.training.engine import open_engine
 from ray import tune
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from safetensors.torch import load_file
+from same_tensors import assert_same_tensors
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -47,12 +48,6 @@ def comparable(result):
 
 def weights(algorithm):
     return algorithm.learner_group._learner.agent.state_dict()
-
-
-def assert_same_tensors(one, other):
-    assert one.keys() == other.keys()
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
 
 
 def test_two_runs_with_one_seed_are_the_same():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from oneiros.platform.cli import main
+from ports import free_port
 
 FAKES = Path(__file__).resolve().parent.parent / "fakes"
 RAY = Path(sys.executable).with_name("ray")
@@ -83,28 +83,10 @@ class Corridors:
 }
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch):
     for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_JOB_HEADERS"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def oneiros(capsys):
-    """Runs a command in this process: exit code, standard output, standard error."""
-
-    def run(*words):
-        code = main.run([str(word) for word in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture(scope="session")

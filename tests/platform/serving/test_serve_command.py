@@ -11,14 +11,9 @@ import psutil
 import pytest
 from http_server import call
 from oneiros.platform.cli import main
+from ports import free_port
 
 ONEIROS = os.path.join(os.path.dirname(sys.executable), "oneiros")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_for(address, process, seconds=120):

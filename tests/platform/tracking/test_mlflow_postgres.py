@@ -4,7 +4,6 @@ import getpass
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from oneiros.platform.cli import main
+from ports import free_port
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -21,12 +21,6 @@ def find(name):
     """A program of PostgreSQL's; Debian keeps them off the path."""
     versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
     return shutil.which(name) or (str(versions[-1]) if versions else None)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

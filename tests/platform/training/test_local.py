@@ -11,6 +11,7 @@ from oneiros.platform.training.core import TrainingDiverged
 from oneiros.platform.training.engine import open_engine
 from oneiros.platform.training.policy_file import load_policy
 from safetensors.torch import load_file
+from same_tensors import assert_same_tensors
 
 SPEEDS = ("_per_s",)
 FAKES = Path(__file__).parent.parent / "fakes"
@@ -38,12 +39,6 @@ def comparable(metrics):
 
 def weights(engine):
     return engine.agent.state_dict()
-
-
-def assert_same_tensors(one, other):
-    assert one.keys() == other.keys()
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 from oneiros.platform.config import RunConfig
 from oneiros.platform.training.engine import open_engine
+from same_tensors import assert_same_tensors
 
 TINY = {
     **{"size": "1m", "deter": 16, "hidden": 8, "groups": 4, "classes": 4, "units": 8, "depth": 2, "bins": 31},
@@ -27,8 +27,6 @@ def test_a_run_with_videos_learns_what_one_without_learns(env: str, agent: str, 
         assert told == same
         assert bool(filmed.videos()) == (agent == "dreamerv3")
     assert told["updates"] > 2
-    states = [engine.agent.state_dict() for engine in (plain, filmed)]
-    for name, tensor in states[0].items():
-        assert torch.equal(tensor, states[1][name]), name
+    assert_same_tensors(plain.agent.state_dict(), filmed.agent.state_dict())
     for engine in (plain, filmed):
         engine.close()
