@@ -207,7 +207,12 @@ def _unknown(env_id: str, suite: Suite) -> str:
         except Exception:  # another package's fault must not hide this message; suites() reports it
             continue
     close = difflib.get_close_matches(env_id, names, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are {_some(names)}"
+    if close:
+        hint = f"did you mean {close[0]!r}?"
+    elif suite.name == GYMNASIUM:
+        hint = f"there are the suites {', '.join(sorted(_known()))}, whose environments 'oneiros envs --tasks' lists"
+    else:
+        hint = f"there are {_some(names)}"
     return f"unknown environment {env_id!r}: {hint}"
 
 

@@ -8,9 +8,12 @@ from typing import Annotated, Any
 import typer
 from oneiros.platform.cli import options as o
 
+HERE = Path("runs")
+"""Where runs lie unless they are told otherwise."""
+
 
 def runs(
-    folder: Annotated[Path, typer.Argument(help="Where to look for runs, or one run's directory.")] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(help="Where to look for runs, or one run's directory.")] = HERE,
     send: Annotated[bool, typer.Option("--send", help="Send MLflow what it has missed of these runs.")] = False,
     json: o.Json = None,
 ) -> int:
@@ -19,7 +22,7 @@ def runs(
     from oneiros.platform.config import ConfigError
     from oneiros.platform.tracking import RunDirectory
 
-    if not folder.is_dir():
+    if not folder.is_dir() and folder != HERE:
         raise ConfigError(f"{folder} is no folder: 'oneiros runs FOLDER' lists the runs under FOLDER.")
     found = [RunDirectory(path) for path in _run_directories(folder)]
     complete = [_send(run) for run in found] if send else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -44,9 +45,15 @@ def explain(error: ValidationError, prefix: str = "", origins: Mapping[str, str]
     problems = error.errors()
     first = problems[0]
     key = _dotted(first["loc"], prefix)
-    sentence = f"{key} {_complaint(first)}" if key else _complaint(first)
-    if first["loc"] and (origin := _origin(key, origins or {})):
-        sentence += f" (set by {origin})"
+    if first["loc"]:
+        sentence = f"{key} {_complaint(first)}"
+        origin = _origin(key, origins or {})
+        said = f"set by {origin}" if origin else ""
+    else:
+        sentence = _complaint(first)
+        said = _set_by(sentence, prefix, origins or {})
+    if said:
+        sentence += f" ({said})"
     others = sorted({_dotted(problem["loc"], prefix) for problem in problems[1:]} - {key, ""})
     if others:
         sentence += f"; {', '.join(others)} {'is' if len(others) == 1 else 'are'} wrong too"
@@ -60,6 +67,13 @@ def _dotted(location: tuple[int | str, ...], prefix: str) -> str:
 def _origin(key: str, origins: Mapping[str, str]) -> str | None:
     """Who set ``key``, or a part of it."""
     return next((origin for name, origin in origins.items() if name == key or name.startswith(f"{key}.")), None)
+
+
+def _set_by(sentence: str, prefix: str, origins: Mapping[str, str]) -> str:
+    """Who set the settings that a sentence about several of them names."""
+    words = set(re.findall(r"\w+(?:\.\w+)*", sentence))
+    named = {key: origin for key, origin in origins.items() if key.removeprefix(f"{prefix}.") in words}
+    return ", ".join(f"{key} set by {origin}" for key, origin in named.items())
 
 
 def _complaint(problem: Any) -> str:

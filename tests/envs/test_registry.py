@@ -79,6 +79,12 @@ def test_unknown_names_suggest_the_nearest(toys: Toys, env_id: str, message: str
     assert str(caught.value) == message
 
 
+def test_an_unknown_suite_is_answered_with_those_there_are(toys: Toys) -> None:
+    for env_id in ("zzz/qqq", "qqq"):
+        with pytest.raises(UnknownEnvironment, match=r"the suites atari.*, gym, .*, toys, .*'oneiros envs --tasks'"):
+            registry.make(env_id)
+
+
 def test_a_missing_package_is_named_with_what_installs_it(toys: Toys) -> None:
     toys.requirement = Requirement("pip install 'oneiros[toys]'", ("no_such_module", "json"))
     with pytest.raises(

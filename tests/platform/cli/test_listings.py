@@ -83,8 +83,9 @@ def test_an_examination_that_fails_is_an_item(monkeypatch):
 
 
 def test_no_runs_and_damaged_runs_are_told_of(oneiros, tmp_path):
+    assert oneiros("runs")[:2] == (0, "No runs under runs.\n")
     (tmp_path / "runs" / "a").mkdir(parents=True)
-    assert "No runs under runs." in oneiros("runs")[1]
+    assert oneiros("runs")[:2] == (0, "No runs under runs.\n")
     (tmp_path / "runs" / "a" / "config.yaml").write_text("env: CartPole-v1\nwhat: 3\n")
     (tmp_path / "runs" / "a" / "provenance.json").write_text("{}")
     code, out, _ = oneiros("runs")

@@ -24,6 +24,8 @@ import pytest
         (["train", "CartPole-v1", "--device", "cuda"], "device is cuda, but PyTorch finds no CUDA device here"),
         (["train", "CartPole-v1", "--device", "tpu"], "device must"),
         (["train", "CartPole-v0.1"], "unknown environment 'CartPole-v0.1': did you mean 'CartPole-v1'?"),
+        (["train", "CartPole-v1", "--set", "deter=12"], "but it is 12 (hyper.deter set by --set)."),
+        (["train", "CartPole-v1", "--engine", "local", "--num-runners", "1"], "(engine set by --engine, num_runn"),
         (["train", "CartPole-v1", "--set", "env_options.foo=3"], "CartPole-v1 takes no option 'foo'"),
         (["train", "nothing.yaml"], "configuration file nothing.yaml does not exist."),
         (["train", "CartPole-v1", "--json", "/proc/none/out.json"], "--json /proc/none/out.json cannot be written"),

@@ -101,7 +101,7 @@ def test_a_named_preset_wins_over_the_match_and_loses_to_the_file(toy):
         (["train_ratio=.nan"], "train_ratio must be greater than 0, not nan (set by --set)."),
         (["engine=spark"], "engine must be 'rllib' or 'local', not 'spark' (set by --set)."),
         (["size=13m"], "hyper.size must be '1m' or '12m', not '13m' (set by --set)."),
-        (["horizon=99"], "hyper horizon (99) must be at most batch_length (64)."),
+        (["horizon=99"], "horizon (99) must be at most batch_length (64) (hyper.horizon set by --set)."),
         (["heads=3"], "hyper.heads must be a mapping of its settings (layers), not 3 (in --set)."),
         (["env_options=3"], "env_options must be a mapping, not 3 (in --set)."),
         (
@@ -110,7 +110,8 @@ def test_a_named_preset_wins_over_the_match_and_loses_to_the_file(toy):
         ),
         (
             ["engine=local", "num_runners=2"],
-            "engine local is one process: num_runners and num_learners must be 0 (engine rllib takes more).",
+            "engine local is one process: num_runners and num_learners must be 0 (engine rllib takes more) "
+            "(engine set by --set, num_runners set by --set).",
         ),
         (["seed=-1", "env_steps=0"], "seed must be at least 0, not -1 (set by --set); env_steps is wrong too."),
         (["agent=tow"], "algorithm 'tow' is unknown: did you mean toy?"),
