@@ -9,12 +9,16 @@ from dataclasses import dataclass
 
 import torch
 from oneiros.algorithms.belief.seats import ActionColumns
-from oneiros.algorithms.nn.distributions import bounded_normal, normal_entropy, normal_log_prob
+from oneiros.algorithms.nn.distributions import (
+    bounded_normal,
+    class_probs,
+    class_sample,
+    normal_entropy,
+    normal_log_prob,
+)
 from oneiros.algorithms.nn.layers import MLP
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-MASKED = -1e9
 
 
 @dataclass(frozen=True)
@@ -50,27 +54,13 @@ class Actor(nn.Module):
 
     def probs(self, params: Tensor, legal: Tensor | None) -> list[Tensor]:
         """Probabilities of each component; ``legal`` ``(M, G, D)`` is 1 where an action is."""
-        out = []
-        for c in self.columns.components:
-            logits = params[..., c.columns]
-            if legal is None:
-                uniform = torch.full_like(logits, 1 / c.count)
-            else:
-                allowed = legal[..., c.columns]
-                logits = torch.where(allowed > 0, logits, MASKED)
-                uniform = allowed / allowed.sum(-1, keepdim=True).clamp(min=1)
-            out.append((1 - self.unimix) * torch.softmax(logits, -1) + self.unimix * uniform)
-        return out
+        columns = [c.columns for c in self.columns.components]
+        return [class_probs(params[..., c], None if legal is None else legal[..., c], self.unimix) for c in columns]
 
     def sample(self, params: Tensor, noise: Noise, legal: Tensor | None = None) -> Tensor:
         """Sample flat joint actions ``(M, G, A)`` without gradient."""
-        parts = []
-        for i, (c, p) in enumerate(zip(self.columns.components, self.probs(params, legal), strict=True)):
-            reached = (p.cumsum(-1) > noise.uniform[..., i : i + 1]).to(p.dtype)
-            one_hot = torch.diff(reached, dim=-1, prepend=torch.zeros_like(reached[..., :1]))
-            # Rounding can leave the cumulative sum below the noise: fall back to the most likely class.
-            missed = 1 - one_hot.sum(-1, keepdim=True)
-            parts.append((one_hot + missed * F.one_hot(p.argmax(-1), c.count)) * c.owned[:, None])
+        drawn = zip(self.columns.components, self.probs(params, legal), noise.uniform.unbind(-1), strict=True)
+        parts = [class_sample(p, uniform) * c.owned[:, None] for c, p, uniform in drawn]
         mean, std = self._normal(params)
         return torch.cat([*parts, (mean + std * noise.normal) * self.columns.continuous], -1)
 

@@ -20,6 +20,8 @@ from oneiros.algorithms.nn.distributions import (
     MAX_STD,
     MIN_STD,
     bounded_normal,
+    class_probs,
+    class_sample,
     normal_entropy,
     normal_log_prob,
     straight_through,
@@ -28,7 +30,6 @@ from oneiros.algorithms.nn.layers import MLP
 from torch import Tensor, nn
 
 ACTION_MASK = "action_mask"
-MASKED = -1e9
 
 
 @dataclass(frozen=True)
@@ -133,14 +134,8 @@ class Actor(nn.Module):
     def _split(self, params: Tensor, mask: Tensor | None) -> tuple[list[Tensor], Tensor, Tensor]:
         layout = self.layout
         logits, mean, std = params.split([layout.discrete_width, layout.continuous_width, layout.continuous_width], -1)
-        probs = []
-        for part in logits.split(layout.classes, -1) if layout.classes else ():
-            if mask is not None and mask.shape[-1] == part.shape[-1]:
-                part = torch.where(mask > 0, part, MASKED)
-                uniform = mask / mask.sum(-1, keepdim=True)
-            else:
-                uniform = torch.full_like(part, 1 / part.shape[-1])
-            probs.append((1 - self.unimix) * torch.softmax(part, -1) + self.unimix * uniform)
+        parts = logits.split(layout.classes, -1) if layout.classes else ()
+        probs = [class_probs(part, mask, self.unimix) for part in parts]
         mean, std = bounded_normal(mean, std)
         return probs, mean, std
 
@@ -150,14 +145,9 @@ class Actor(nn.Module):
         The gradient, if one is wanted, is straight-through for classes and that of ``mean + std * noise`` for values.
         """
         probs, mean, std = self._split(params, mask)
-        parts = []
-        for i, p in enumerate(probs):
-            reached = (p.cumsum(-1) > noise.uniform[:, i : i + 1]).to(p.dtype)
-            one_hot = torch.diff(reached, dim=-1, prepend=torch.zeros_like(reached[:, :1]))
-            # Rounding can leave the cumulative sum below the noise: fall back to the most likely class.
-            missed = 1 - one_hot.sum(-1, keepdim=True)
-            one_hot = one_hot + missed * torch.nn.functional.one_hot(p.argmax(-1), p.shape[-1])
-            parts.append(straight_through(one_hot, p) if torch.is_grad_enabled() else one_hot)
+        parts = [class_sample(p, uniform) for p, uniform in zip(probs, noise.uniform.unbind(-1), strict=True)]
+        if torch.is_grad_enabled():
+            parts = [straight_through(one_hot, p) for one_hot, p in zip(parts, probs, strict=True)]
         return torch.cat([*parts, mean + std * noise.normal], -1)
 
     def mode(self, params: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -160,6 +160,37 @@ def twohot_losses(logits: Tensor, targets: Sequence[Tensor], scales: Sequence[fl
     return out
 
 
+# ---- discrete actions ------------------------------------------------------------------------------------------------
+
+
+MASKED = -1e9
+"""The logit of what is not legal."""
+
+
+def class_probs(logits: Tensor, legal: Tensor | None, unimix: float) -> Tensor:
+    """Probabilities ``(..., n)``, mixed with ``unimix`` of the uniform distribution over what is legal.
+
+    ``legal`` ``(..., n)`` is 1 where a class may be drawn, else 0; None allows all.
+    """
+    if legal is None:
+        uniform = torch.full_like(logits, 1 / logits.shape[-1])
+    else:
+        logits = torch.where(legal > 0, logits, MASKED)
+        uniform = legal / legal.sum(-1, keepdim=True).clamp(min=1)
+    return (1 - unimix) * torch.softmax(logits, -1) + unimix * uniform
+
+
+def class_sample(probs: Tensor, uniform: Tensor) -> Tensor:
+    """Sample one class of ``(..., n)`` probabilities with noise ``(...)``, never one of probability 0.
+
+    Returns a one-hot in the dtype of ``probs``; no gradient.
+    """
+    cumulative = probs.detach().cumsum(-1)
+    # Of the sum of all, which can round to just under 1: noise below 1 always is below it then.
+    index = (cumulative <= uniform[..., None] * cumulative[..., -1:]).sum(-1, keepdim=True)
+    return (torch.arange(probs.shape[-1], device=probs.device) == index).to(probs.dtype)
+
+
 # ---- continuous actions ----------------------------------------------------------------------------------------------
 
 MIN_STD, MAX_STD = 0.1, 1.0

@@ -13,6 +13,8 @@ from oneiros.algorithms.nn.distributions import (
     bounded_normal,
     categorical_entropy,
     categorical_kl,
+    class_probs,
+    class_sample,
     latent_probs,
     normal_entropy,
     normal_log_prob,
@@ -277,6 +279,20 @@ def test_noise_at_its_edges_chooses_the_first_and_the_last_class() -> None:
     probs = latent_probs(torch.randn(200, 96, 2, generator=torch.Generator().manual_seed(8)), 0.01)
     assert (one_hot_sample(probs, torch.zeros(200, 2)).argmax(1) == 0).all()
     assert (one_hot_sample(probs, torch.full((200, 2), JUST_UNDER_ONE)).argmax(1) == 95).all()
+
+
+def test_a_class_of_probability_zero_is_never_drawn() -> None:
+    """Sums of probabilities round to less than the largest noise, and beyond them there may be nothing legal."""
+    generator = torch.Generator().manual_seed(0)
+    legal = torch.tensor([0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0])
+    probs = class_probs(3 * torch.randn(20_000, 7, generator=generator), legal, 0.01)
+    assert (probs.cumsum(-1)[:, -1] <= JUST_UNDER_ONE).any()
+    for noise in (0.0, 0.5, JUST_UNDER_ONE):
+        sample = class_sample(probs, torch.full((20_000,), noise))
+        assert (sample.sum(-1) == 1).all() and not (sample * (1 - legal)).any()
+        right = (probs.cumsum(-1) > noise).to(torch.uint8).argmax(-1)
+        inside = probs.cumsum(-1)[:, -1] > noise
+        assert (sample.argmax(-1) == right)[inside].float().mean() > 0.9999
 
 
 def test_straight_through_has_the_sample_s_value_and_the_probabilities_gradient() -> None:
