@@ -52,7 +52,7 @@ def weights(algorithm):
 
 def test_two_runs_with_one_seed_are_the_same():
     algorithms = [config().build_algo(), config().build_algo()]
-    histories = [[comparable(algorithm.train()) for _ in range(5)] for algorithm in algorithms]
+    histories = [[comparable(algorithm.train()) for _ in range(10)] for algorithm in algorithms]
     assert histories[0] == histories[1]
     assert json.loads(histories[0][-1])["updates"] > 50
     assert_same_tensors(weights(algorithms[0]), weights(algorithms[1]))
@@ -76,7 +76,7 @@ def test_rllib_and_the_local_engine_train_the_same_agent(tmp_path):
         replay={"capacity": 2_000, "on_disk": False},
     )
     rllib, local = open_engine(run), open_engine(run.model_copy(update={"engine": "local"}))
-    for _ in range(5):
+    for _ in range(10):
         ours = {name: value for name, value in rllib.step().items() if not name.endswith("_per_s")}
         theirs = {name: value for name, value in local.step().items() if not name.endswith("_per_s")}
         assert ours == theirs
@@ -93,7 +93,7 @@ def test_rllib_and_the_local_engine_train_the_same_agent(tmp_path):
 
 def test_results_have_the_names_that_rllib_and_tune_users_look_for():
     algorithm = config().build_algo()
-    for _ in range(3):
+    for _ in range(5):
         result = algorithm.train()
     assert result["env_runners"]["episode_return_mean"] == result["return"] > 0
     assert result["env_runners"]["num_env_steps_sampled_lifetime"] == result["env_steps"] == algorithm.env_steps
