@@ -1,11 +1,14 @@
 """How often trained policies get a log in held-out worlds, with 95% intervals (Wilson), beside random actions.
 
     python tests/benchmarks/luanti_evaluate.py play runs/log-0 --to log-0.jsonl
-    python tests/benchmarks/luanti_evaluate.py join luanti-log runs/log-0:log-0.jsonl runs/log-1:log-1.jsonl
+    python tests/benchmarks/luanti_evaluate.py player --to player.jsonl
+    python tests/benchmarks/luanti_evaluate.py join luanti-log runs/log-0:log-0.jsonl runs/log-1:log-1.jsonl \\
+        --player player.jsonl
 
 ``play`` plays one episode in each of fifty held-out worlds, by default those that ``luanti_random.py`` plays in, with a
 run's last checkpoint, and appends a line for each; it goes on where it was stopped. Actions are sampled, as in
-training. ``join`` writes ``tests/benchmarks/results/<name>.json``: for each run its command, configuration, success of
+training. ``player`` has the scripted player, which is told where the trees are, play in the same worlds: what can be
+hoped for. ``join`` writes ``tests/benchmarks/results/<name>.json``: for each run its command, configuration, success of
 each milestone against env steps, wall time, commit, and what was reached in the held-out worlds.
 """
 
@@ -20,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from luanti_demonstrations import play as play_scripted
 from luanti_random import interval
 from luanti_record import RESULTS, write
 from oneiros.algorithms.contract import Policy
@@ -62,6 +66,21 @@ def play(path: Path, first: int, worlds: int, to: Path) -> None:
             for world in HELD_OUT[first : first + worlds]:
                 if world not in known:
                     line = {**episode(env, codec, policy, world), "env_steps": manifest.env_steps}
+                    print(json.dumps(line), file=file, flush=True)
+    finally:
+        env.close()
+
+
+def play_player(first: int, worlds: int, to: Path) -> None:
+    """Have the scripted player go for a log in the worlds that are not in the file yet; it is told where things are."""
+    known = {json.loads(line)["world"] for line in to.read_text().splitlines()} if to.is_file() else set()
+    env = registry.make("luanti/log", oracle=True, spare=False, time_limit=500, size=32, worlds=HELD_OUT)
+    try:
+        with to.open("a") as file:
+            for world in HELD_OUT[first : first + worlds]:
+                if world not in known:
+                    one, reached = play_scripted(env, world, "log")
+                    line = {"world": world, "length": one.steps, "reached": ["log"] if reached else [], "fault": False}
                     print(json.dumps(line), file=file, flush=True)
     finally:
         env.close()
@@ -128,17 +147,22 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     playing = commands.add_parser("play")
     playing.add_argument("run", type=Path)
-    playing.add_argument("--first", type=int, default=0, help="which of the held-out worlds to begin with")
-    playing.add_argument("--worlds", type=int, default=50)
-    playing.add_argument("--to", type=Path, required=True)
+    for command in (playing, commands.add_parser("player")):
+        command.add_argument("--first", type=int, default=0, help="which of the held-out worlds to begin with")
+        command.add_argument("--worlds", type=int, default=50)
+        command.add_argument("--to", type=Path, required=True)
     joining = commands.add_parser("join")
     joining.add_argument("name", help="name of the result file, without .json")
     joining.add_argument("runs", nargs="+", metavar="RUN:EPISODES")
+    joining.add_argument("--player", type=Path, help="what the scripted player did in the same worlds")
     joining.add_argument("--note", default="", help="what a reader must know to judge the numbers")
     arguments = parser.parse_args()
-    if arguments.command == "play":
+    if arguments.command != "join":
         started = time.monotonic()
-        play(arguments.run, arguments.first, arguments.worlds, arguments.to)
+        if arguments.command == "play":
+            play(arguments.run, arguments.first, arguments.worlds, arguments.to)
+        else:
+            play_player(arguments.first, arguments.worlds, arguments.to)
         print(f"{time.monotonic() - started:.0f} s")
         return
     found = [one(pair) for pair in arguments.runs]
@@ -148,8 +172,10 @@ def main() -> None:
         "note": arguments.note,
         "random_actions": {key: random[key] for key in ("episodes", "steps_an_episode")}
         | {name: share for name, share in random["share_that_reached"].items() if share["share"] or name == "log"},
-        "runs": [about for about, _ in found],
     }
+    if arguments.player is not None:
+        result["scripted_player"] = held_out([json.loads(line) for line in arguments.player.read_text().splitlines()])
+    result["runs"] = [about for about, _ in found]
     if len(found) > 1:
         result["together"] = held_out([line for _, lines in found for line in lines])
     print(write(arguments.name, result))
