@@ -127,7 +127,7 @@ def test_who_is_in_a_hurry_waits_for_one_update_and_nothing_is_lost(tmp_path, mo
 
 def test_an_evaluation_leaves_training_as_it_was():
     plain, evaluated = open_engine(config()), open_engine(config())
-    for _ in range(3):
+    for _ in range(5):
         plain.step(), evaluated.step()
     result = evaluated.evaluate(5, seed=9)
     assert result.episodes == 5 and len(result.returns) == 5 and result.env_steps == plain.env_steps
@@ -156,7 +156,7 @@ def test_a_checkpoint_is_refused_in_one_sentence_where_it_does_not_fit(tmp_path)
 
 def test_the_policy_alone_can_be_loaded(tmp_path):
     engine = open_engine(config())
-    for _ in range(3):
+    for _ in range(5):
         engine.step()
     engine.save(tmp_path / "checkpoint")
     policy, manifest = load_policy(tmp_path / "checkpoint")
