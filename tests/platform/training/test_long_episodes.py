@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -87,7 +88,7 @@ def new_replay() -> Replay:
     return Replay(fields, capacity=CAPACITY, length=32, chunk_rows=CHUNK_ROWS)
 
 
-def test_latents_of_a_long_episode_are_those_of_one_unbroken_pass() -> None:
+def test_latents_of_a_long_episode_are_those_of_one_unbroken_pass(tmp_path: Path) -> None:
     """Over chunks of odd lengths, chunks of the replay, eviction of the episode's beginning, and a stop in between."""
     expected = [unbroken(0), unbroken(1)]
     rng = np.random.default_rng(0)
@@ -96,11 +97,12 @@ def test_latents_of_a_long_episode_are_those_of_one_unbroken_pass() -> None:
     while rows < STEPS + 200:
         if rows > STEPS // 2 and not stopped:
             stopped = True
-            states = rollout.state_dict(), replay.state_dict()
+            state = rollout.state_dict()
+            replay.save(tmp_path / "replay")
             rollout.close()
             rollout, replay = Rollout(SyncVector(Walk, 2), Hashing()), new_replay()
-            rollout.load_state_dict(states[0])
-            replay.load_state_dict(states[1])
+            rollout.load_state_dict(state)
+            replay.load(tmp_path / "replay")
         steps = int(rng.choice([1, 7, 64, 500]))
         chunk = rollout.collect(steps)
         for env in range(2):
