@@ -49,7 +49,7 @@ format: venv  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 test: venv typing  ## run the tests; ruff and mypy are among them
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
 # Resolved in an environment of its own, so that nothing installed by hand gets in. `+cpu` and the like are dropped:
 # the same pin must hold for every build of a version.

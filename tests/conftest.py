@@ -42,8 +42,13 @@ def _no_gpu() -> str | None:
     return None if torch.cuda.is_available() else "no CUDA device"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run, with the reason; nothing else is ever skipped for the machine's sake."""
+    for item in items:
+        folder = item.path.parent.name
+        # A file's tests share what they start; Luanti's look for what others of them may have left on the machine.
+        item.add_marker(pytest.mark.xdist_group(folder if folder == "luanti" else f"{folder}/{item.path.stem}"))
     for marker, probe in (("gpu", _no_gpu), ("netns", _netns_refused)):
         marked = [item for item in items if item.get_closest_marker(marker)]
         reason = probe() if marked else None
