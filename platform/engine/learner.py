@@ -133,13 +133,15 @@ class WorldModelLearner(Learner):
         if not chunks:
             return 0
         # All of them at once: a host that is cut off answers nothing, and one by one its chunks would take minutes.
+        until = time.monotonic() + SECONDS_FOR_CHUNKS
         here = set(ray.wait(list(chunks), num_returns=len(chunks), timeout=SECONDS_FOR_CHUNKS)[0])
         lost = 0
         for chunk in chunks:
             try:
                 if chunk not in here:
                     raise GetTimeoutError(f"not here after {SECONDS_FOR_CHUNKS} s")
-                self.core.add(ray.get(chunk))
+                # What is here may go with the runner that owned it before it is read: without a limit, a wait for ever.
+                self.core.add(ray.get(chunk, timeout=max(1.0, until - time.monotonic())))
             except RayError as error:
                 # The runner that owned it died, or was cut off, after it had announced the chunk.
                 lost += 1
