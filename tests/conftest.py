@@ -49,7 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.parent.name
         # A file's tests share what they start; Luanti's look for what others of them may have left on the machine, and
         # two Ray clusters that learn at once starve each other.
-        item.add_marker(pytest.mark.xdist_group(folder if folder in ("luanti", "engine") else f"{folder}/{item.path.stem}"))
+        whole = folder in ("luanti", "engine")
+        item.add_marker(pytest.mark.xdist_group(folder if whole else f"{folder}/{item.path.stem}"))
     for marker, probe in (("gpu", _no_gpu), ("netns", _netns_refused)):
         marked = [item for item in items if item.get_closest_marker(marker)]
         reason = probe() if marked else None
