@@ -10,7 +10,7 @@ ROOMS := algorithms envs platform
 LINKS := $(ROOMS:%=.typing/oneiros/%)
 # Arguments for pytest, as in `make test ARGS="-k replay -x"`.
 ARGS ?=
-# Many tests wait for processes to start; each file's tests stay in one worker. 0 runs all in one, with times by file.
+# Many tests wait for processes to start; those that start Ray stay in one worker. 0 runs all in one.
 WORKERS ?= 2
 # The one version that is chosen by hand: constraints.txt is resolved around it.
 TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
@@ -49,7 +49,7 @@ format: venv  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 test: venv typing  ## run the tests; ruff and mypy are among them
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 # Resolved in an environment of its own, so that nothing installed by hand gets in. `+cpu` and the like are dropped:
 # the same pin must hold for every build of a version.

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import threading
 
+import psutil
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 # Before torch, MuJoCo, Ray or MLflow are imported, here or in a process that a test starts.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -42,15 +47,77 @@ def _no_gpu() -> str | None:
     return None if torch.cuda.is_available() else "no CUDA device"
 
 
-@pytest.hookimpl(tryfirst=True)
+TOGETHER = {
+    # Two Ray clusters that learn at once starve each other.
+    "ray": (
+        "algorithms/belief/test_seat.py",
+        "cluster/",
+        "deploy/test_slurm.py",
+        "platform/bench/test_comparison.py",
+        "platform/cli/test_beginnings.py",
+        "platform/cli/test_inference.py",
+        "platform/cli/test_killed.py",
+        "platform/cli/test_real_runs.py",
+        "platform/engine/",
+        "platform/jobs/",
+        "platform/serving/test_serve_command.py",
+    ),
+    # These look for what others of them may have left on the machine.
+    "luanti": ("envs/luanti/",),
+}
+"""Tests that only one worker at a time may run, by the beginnings of their places; of others, a file stays in one."""
+
+
+class Together(LoadScopeScheduling):
+    """Gives a worker whole files of tests, which share what they start, and keeps ``TOGETHER`` together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        place = nodeid.split("::")[0].removeprefix("tests/")
+        return next((group for group, places in TOGETHER.items() if place.startswith(places)), place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Together:
+    """See ``Together``. (xdist's own groups by marker do nothing, without a word, under pytest 9.2.)"""
+    return Together(config, log)
+
+
+class Overseer:
+    """Of a run in several workers: names each failure at once, and ends workers that outlive the session's time.
+
+    Should the run be cut short, what failed is in its output all the same; and a worker that hangs where no limit of a
+    test reaches it, in the closing of a fixture, say, dies of a signal that shows where; then the summary is written.
+    """
+
+    def __init__(self, config: pytest.Config, seconds: float) -> None:
+        self._config = config
+        self._clock = threading.Timer(seconds, self._end_workers)
+        self._clock.daemon = True
+
+    def pytest_sessionstart(self) -> None:
+        self._clock.start()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+            terminal.write_line(f" {report.nodeid} failed ({report.when})")
+
+    def pytest_sessionfinish(self) -> None:
+        self._clock.cancel()
+
+    def _end_workers(self) -> None:
+        for worker in psutil.Process().children():
+            worker.send_signal(signal.SIGABRT)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """See ``Overseer``."""
+    if config.getoption("numprocesses", None):
+        config.pluginmanager.register(Overseer(config, float(config.getini("session_timeout")) + 300))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run, with the reason; nothing else is ever skipped for the machine's sake."""
-    for item in items:
-        folder = item.path.parent.name
-        # A file's tests share what they start; Luanti's look for what others of them may have left on the machine, and
-        # two Ray clusters that learn at once starve each other.
-        whole = folder in ("luanti", "engine")
-        item.add_marker(pytest.mark.xdist_group(folder if whole else f"{folder}/{item.path.stem}"))
     for marker, probe in (("gpu", _no_gpu), ("netns", _netns_refused)):
         marked = [item for item in items if item.get_closest_marker(marker)]
         reason = probe() if marked else None

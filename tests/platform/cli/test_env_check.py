@@ -1,6 +1,7 @@
 """Environments that break their contract, each in one way, are told of in words that name it."""
 
 import json
+import mmap
 import subprocess
 import sys
 import time
@@ -46,7 +47,9 @@ def step_of(**changes):
 
 def leak(self):
     self.kept = getattr(self, "kept", [])
-    self.kept.append(np.ones(10_000))
+    # A map of its own: what other tests have freed would hide the growth of a heap.
+    self.kept.append(mmap.mmap(-1, 1 << 17))
+    self.kept[-1].write(bytes(1 << 17))
     time.sleep(0.001)  # An idle machine would keep gigabytes else.
     return Sound.observe(self)
 

@@ -45,6 +45,8 @@ def test_both_runners_deliver_and_streams_stay_apart(learner_in_driver):
 
 
 def test_collection_waits_for_a_learner_that_lags(learner_in_driver):
+    # What is due is counted from the first update on.
+    train_until(learner_in_driver, lambda result: result["updates"] > 0)
     flow = learner_in_driver.flow
     flow.drain()
     # Of a fast learner so much may be outstanding that collecting it takes minutes.
