@@ -21,10 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from oneiros.platform.tracking.provenance import git_state
+
 RESULTS = Path(__file__).parent / "results"
 ONEIROS = Path(sys.executable).parent / "oneiros"
 QUIET = 0.5
 """Load average under which a machine counts as quiet."""
+UNKNOWN = "not recorded"
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,11 @@ CPU = [
     for mode, compile, warm in (("eager", "off", False), ("compiled", "on", False), ("compiled", "on", True))
     if precision == "auto" or not warm
 ] + [
-    Measurement("update-1m-image", "update --size 1m --obs image --compile off --updates 5"),
+    Measurement("update-1m-image-eager", "update --size 1m --obs image --compile off --updates 5"),
     Measurement("against-rllib", "--against rllib --compile on --updates 15"),
     Measurement("act-1m", "act --size 1m --envs 8"),
     Measurement("act-1m-image", "act --size 1m --envs 8 --obs image"),
-    Measurement("replay-image-12m", "replay --obs image --size 12m --threads 1"),
+    Measurement("replay-image", "replay --obs image --size 12m --threads 1"),
     Measurement("replay-state-1m", "replay --obs state --size 1m --threads 1 --rows 100000"),
     Measurement("train-1m", "train --size 1m --train-ratio 32 --seconds 30 --set hyper.compile=off"),
     *(
@@ -86,7 +89,14 @@ def measure(measurement: Measurement, busy: bool, results: Path = RESULTS, secon
             )
     figures = json.loads(unfinished.read_text())
     unfinished.unlink()
-    file.write_text(json.dumps({"command": f"oneiros bench {measurement.words}", **figures}, indent=2) + "\n")
+    about = {"command": f"oneiros bench {measurement.words}", "commit": _commit()}
+    file.write_text(json.dumps({**about, **figures}, indent=2) + "\n")
+
+
+def _commit() -> str | None:
+    """The commit that is measured, None outside a repository."""
+    state = git_state(Path(__file__).parent)
+    return None if state is None else state["commit"][:7] + (" with changes" if state["changed"] else "")
 
 
 def result_of(measurement: Measurement, results: Path) -> Path:
@@ -116,23 +126,36 @@ def measure_all(
     return left
 
 
-def table() -> str:
-    """The results that there are, in Markdown: medians, with the smallest and the largest; growth beside the first."""
-    lines = ["| measured | median (smallest to largest) | beside it |", "|---|---|---|"]
-    for file in sorted(RESULTS.glob("speed-*.json")):
+def table(results: Path = RESULTS) -> str:
+    """The results that there are, in Markdown: medians, with the smallest and the largest; growth beside the first.
+
+    A file that does not say by which command or at which commit it was measured is told as such.
+    """
+    lines = [
+        "| measured | median (smallest to largest) | beside it | command | commit |",
+        "|---|---|---|---|---|",
+    ]
+    for file in sorted(results.glob("speed-*.json")):
         figures = json.loads(file.read_text())
-        if "points" in figures:
-            steps = ", ".join(f"{p['value']}: {p['relative']:.2f}" for p in figures["points"])
-            lines.append(f"| `{figures['command']}` | {steps} | {figures['bound']} |")
-        elif "speedup" in figures:
-            ours, theirs = (_spread(figures[who]) for who in ("oneiros", "rllib"))
-            lines.append(f"| `{figures['command']}` | {ours}; RLlib {theirs} | {figures['speedup']:.1f} times |")
-        elif "env_steps_per_s" in figures:
-            rates = f"{figures['env_steps_per_s']:.0f} env steps/s, {figures['updates_per_s']:.1f} updates/s"
-            lines.append(f"| `{figures['command']}` | {rates} | |")
-        else:
-            lines.append(f"| `{figures['command']}` | {_spread(figures)} | {_beside(figures)} |")
+        command = f"`{figures['command']}`" if "command" in figures else UNKNOWN
+        cells = [file.stem.removeprefix("speed-"), *_told(figures), command, figures.get("commit") or UNKNOWN]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _told(figures: dict[str, Any]) -> tuple[str, str]:
+    """What was measured, and what goes beside it."""
+    if "points" in figures:
+        return ", ".join(f"{p['value']}: {p['relative']:.2f}" for p in figures["points"]), figures["bound"]
+    if "ratio_to_one_agent" in figures:
+        ratios = ", ".join(f"{who}: {ratio:.2f}" for who, ratio in figures["ratio_to_one_agent"].items())
+        return ratios, f"batch {figures['batch']} x {figures['length']}"
+    if "speedup" in figures:
+        ours, theirs = (_spread(figures[who]) for who in ("oneiros", "rllib"))
+        return f"{ours}; RLlib {theirs}", f"{figures['speedup']:.1f} times"
+    if "env_steps_per_s" in figures:
+        return f"{figures['env_steps_per_s']:.0f} env steps/s, {figures['updates_per_s']:.1f} updates/s", ""
+    return _spread(figures), _beside(figures)
 
 
 def _beside(figures: dict[str, Any]) -> str:
