@@ -83,11 +83,9 @@ class Drive:
     def run(self) -> Outcome:
         """Train until the env steps are taken, the return is reached, time is up, or a signal arrives; save; conclude.
 
-        Raises whatever the engine raises; ``checkpoint`` is then the last one that was written. A training that has
-        diverged is saved first: updates that were skipped have not harmed it.
+        Raises whatever the engine raises; ``checkpoint`` is then the last one that was written. What can still be saved
+        is saved first: environments that broke, or updates that were skipped, have not harmed what was learnt.
         """
-        from oneiros.platform.training.core import TrainingDiverged
-
         config, engine = self.config, self.engine
         self.interruption.hurry = engine.hurry
         start = engine.env_steps
@@ -101,8 +99,9 @@ class Drive:
             while (reason := self._finished()) is None:
                 try:
                     metrics = engine.step()
-                except TrainingDiverged:
-                    self._save()
+                except Exception:
+                    if engine.env_steps > start:
+                        self._surviving("failed_saves", self._save)
                     raise
                 self._known.update(metrics)
                 self.display.update(engine.env_steps, metrics)
@@ -208,7 +207,8 @@ class Drive:
         config = self.config
         policy, manifest = load_policy(self.checkpoint, seed=config.evaluation.seed)
         with self.tracker.film("episode", manifest.env_steps) as film:
-            evaluate(config.env, policy, 1, seed=config.evaluation.seed, env_options=config.env_options, film=film)
+            options = config.evaluation_env_options
+            evaluate(config.env, policy, 1, seed=config.evaluation.seed, env_options=options, film=film)
 
     def _store_checkpoint(self) -> None:
         self.tracker.checkpoint(self.run_directory.find_checkpoint(self.config.tracking.checkpoint or "latest"))

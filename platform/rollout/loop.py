@@ -86,6 +86,7 @@ class Rollout:
         self._survives = isinstance(env, SyncVector | SubprocessVector)
         self._resets_in_a_row = 0
         self._generation = 0
+        self._torn = False
         self._finished: list[Episode] = []
         self._faults: Counter[str] = Counter()
         self._logged: set[str] = set()
@@ -108,9 +109,11 @@ class Rollout:
         """
         rows = self._allocate(steps)
         env_steps = 0
+        self._torn = True
         with torch.inference_mode():
             for t in range(steps):
                 env_steps += self._advance(rows, t)
+        self._torn = False
         self.env_steps += env_steps
         return Chunk(rows, self.streams.copy(), env_steps, self.policy_version)
 
@@ -136,9 +139,11 @@ class Rollout:
     def state_dict(self) -> dict[str, Any]:
         """Everything that going on needs: numbers, strings, arrays, tensors, and lists and dicts of these.
 
-        ``environments`` is None where one of them cannot say its state.
+        ``environments`` is None where one of them cannot say its state, and after a ``collect`` that raised: its rows
+        are lost, and what follows them joins nothing.
         """
-        environments = self.env.get_states() if isinstance(self.env, SyncVector | SubprocessVector) else None
+        says = isinstance(self.env, SyncVector | SubprocessVector) and not self._torn
+        environments = self.env.get_states() if says else None
         return {
             "environments": environments,
             "recurrent": {key: value.clone().cpu() for key, value in self._state.items()},

@@ -215,8 +215,31 @@ def test_an_engine_that_fails_is_closed_and_its_run_marked(oneiros, fake_engine,
     fake_engine.on_step = fail
     with pytest.raises(RuntimeError, match="the learner died"):
         train(oneiros, "--env-steps", "100", "--set", "checkpoint.every_env_steps=20")
+    assert "Go on from run/checkpoints/step-000000000030 with: oneiros resume run" in capsys.readouterr().err
+    assert statuses == ["FAILED"] and fake_engine.calls == [("save", 20), ("save", 30), ("close", 30)]
+
+
+def test_a_save_that_fails_beside_the_engine_is_told_and_hides_nothing(oneiros, fake_engine, capsys, caplog):
+    def fail(engine):
+        if engine.env_steps == 30:
+            engine.save_error = RuntimeError("no learner is left to ask")
+            raise RuntimeError("the learner died")
+
+    fake_engine.on_step = fail
+    with pytest.raises(RuntimeError, match="the learner died"):
+        train(oneiros, "--env-steps", "100", "--set", "checkpoint.every_env_steps=20")
     assert "Go on from run/checkpoints/step-000000000020 with: oneiros resume run" in capsys.readouterr().err
-    assert statuses == ["FAILED"] and fake_engine.calls == [("save", 20), ("close", 30)]
+    assert any("failed saves (no learner is left to ask)" in record.message for record in caplog.records)
+
+
+def test_an_engine_that_fails_before_it_did_anything_is_not_saved(oneiros, fake_engine):
+    def fail():
+        raise RuntimeError("the first step raises")
+
+    fake_engine.step = fail
+    with pytest.raises(RuntimeError, match="the first step raises"):
+        train(oneiros, "--env-steps", "100")
+    assert fake_engine.calls == [("close", 0)]
 
 
 def test_a_run_is_not_trained_over_another(oneiros, fake_engine):

@@ -242,6 +242,23 @@ def test_resuming_begins_new_streams_where_states_are_unknown() -> None:
     assert set(twice.streams).isdisjoint({4, 5, *chunk.streams})
 
 
+def test_what_is_saved_after_a_collection_that_raised_goes_on_in_new_streams() -> None:
+    def rollout() -> Rollout:
+        return Rollout(make_vector("CartPole-v1", 2, "sync", 1), CountingPolicy(spaces.Discrete(2)), streams=4)
+
+    broken = rollout()
+    chunk = broken.collect(3)
+    assert broken.state_dict()["environments"] is not None
+    broken.policy.act = None  # type: ignore[method-assign, assignment]
+    with pytest.raises(TypeError):
+        broken.collect(3)
+    state = broken.state_dict()
+    assert state["environments"] is None
+    resumed = rollout()
+    resumed.load_state_dict(state)
+    assert set(resumed.streams).isdisjoint(chunk.streams) and resumed.env_steps == chunk.env_steps
+
+
 def test_the_state_of_another_number_of_environments_is_refused() -> None:
     state = Rollout(SyncVector(Scripted, 2), CountingPolicy(DISCRETE)).state_dict()
     with pytest.raises(ValueError, match="has 2 environments, this one 3"):
