@@ -184,13 +184,14 @@ class LearnerCore:
             return []
         launched, self._launched = self._launched, None
         metrics, latents = launched.read()
-        if SIGNAL in latents:
-            self.replay.prioritise(launched.row_id, latents.pop(SIGNAL))
+        signal = latents.pop(SIGNAL, None)
         if metrics.get(NONFINITE, 0.0) > 0:
             # What an update that learnt nothing says of the rows is not to be trusted either.
             self._skip()
         else:
             self._nonfinite_in_a_row = 0
+            if signal is not None:
+                self.replay.prioritise(launched.row_id, signal)
             self.replay.write_back(launched.row_id[:, self.replay.context :], latents)
         return [metrics]
 

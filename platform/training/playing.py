@@ -22,7 +22,7 @@ def play(
     seed: int,
     env_steps: int,
 ) -> EvaluationResult:
-    """Play ``episodes`` of the run's environment with a copy of the policy."""
+    """Play ``episodes`` of the environment of the run's evaluations with a copy of the policy."""
     policy = build_agent(config.agent, hyper, *spaces_, seed=seed, role="policy")
     policy.load_policy_state(core.policy_state())
     result = evaluate(
@@ -32,6 +32,6 @@ def play(
         seed=seed,
         num_envs=config.num_envs_per_runner,
         vectorization=config.vectorization,
-        env_options=config.env_options,
+        env_options=config.evaluation_env_options,
     )
     return EvaluationResult.join([result], env_steps)

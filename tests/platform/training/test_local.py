@@ -101,7 +101,7 @@ def test_a_run_resumed_in_a_new_process_goes_on_as_if_it_had_never_stopped(tmp_p
 
 
 def test_who_is_in_a_hurry_waits_for_one_update_and_nothing_is_lost(tmp_path, monkeypatch):
-    whole, hurried, resumed = (open_engine(config(train_ratio=512)) for _ in range(3))
+    whole, hurried, resumed = (open_engine(config(train_ratio=128)) for _ in range(3))
     while whole.env_steps < 300:
         whole.step()
     while hurried.env_steps < 200:
