@@ -26,6 +26,8 @@ from typing import Any
 SOLVED = 475.0
 EPISODES = 10
 POINTS = 60
+BATCH_STEPS = 16 * 64
+"""What RLlib's replays in an update."""
 
 
 class Clock:
@@ -56,13 +58,15 @@ def run_rllib(processor_seconds: float, training_ratio: float, seed: int, report
     torch.set_num_threads(1)
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     config = DreamerV3Config().environment("CartPole-v1").training(model_size="XS", training_ratio=training_ratio)
+    # An iteration takes so many steps, and one update at least.
+    config.env_runners(rollout_fragment_length=max(1, round(BATCH_STEPS / training_ratio)))
     algorithm = config.debugging(seed=seed).build_algo()
     clock, returns, curve, found = Clock(), deque[float](maxlen=EPISODES), [], False
     env_steps = 0
     while not found and clock.read()["processor_seconds"] < processor_seconds:
         result = algorithm.train()["env_runners"]
         env_steps = int(result["num_env_steps_sampled_lifetime"])
-        # An iteration is a step and an update, and tells the mean return of the episodes that ended in it.
+        # An iteration tells the mean return of the episodes that ended in it.
         returns.extend([float(result["episode_return_mean"])] * int(result["num_episodes"]))
         mean = sum(returns) / len(returns) if returns else math.nan
         curve.append({"env_steps": env_steps, "return": round(mean, 1), **clock.read()})
