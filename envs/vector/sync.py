@@ -43,10 +43,14 @@ class SyncVector(VectorEnv[Any, Any, Any]):
         self.metadata = {**first.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
         self.render_mode = first.render_mode
         self._buffer = ObservationBuffer(first.observation_space, num_envs)
-        self._slots = [
-            Slot(factory, self._buffer, index, name or "the environment", first if index == 0 else None)
-            for index in range(num_envs)
-        ]
+        name = name or "the environment"
+        self._slots.append(Slot(factory, self._buffer, 0, name, first))
+        try:
+            for index in range(1, num_envs):
+                self._slots.append(Slot(factory, self._buffer, index, name))
+        except BaseException:
+            self.close_extras()
+            raise
         self._seeds: Sequence[int | None] | None = seeds
         self._rewards: Numbers = np.zeros(num_envs, np.float64)
         self._terminations: Flags = np.zeros(num_envs, np.bool_)

@@ -207,3 +207,23 @@ def test_replaced_processes_are_seeded_anew_but_the_same_way_each_time() -> None
     np.testing.assert_array_equal(one, same)
     np.testing.assert_array_equal(two, too)
     assert not np.array_equal(one, two)
+
+
+def test_what_was_built_is_closed_where_another_cannot_be() -> None:
+    class Remembering(Scripted):
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    built: list[Remembering] = []
+
+    def factory() -> Remembering:
+        if len(built) == 2:
+            raise RuntimeError("no third game will start")
+        built.append(Remembering())
+        return built[-1]
+
+    with pytest.raises(RuntimeError, match="no third game"):
+        SyncVector(factory, 3)
+    assert [env.closed for env in built] == [True, True]
