@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -157,9 +158,10 @@ class LearnerCore:
 
     def close(self) -> None:
         """Finish the update in flight and stop what prepares batches."""
-        self._finish()
-        self._stager.close()
-        self.replay.close()
+        with ExitStack() as rest:
+            rest.callback(self.replay.close)
+            rest.callback(self._stager.close)
+            self._finish()
 
     def _counters(self) -> dict[str, Any]:
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,21 +31,21 @@ class LocalEngine(OneProcessEngine):
         env = registry.make_vector(
             config.env, config.num_envs_per_runner, config.vectorization, config.seed, **config.env_options
         )
-        try:
+        with ExitStack() as built:
+            built.callback(env.close)
             super().__init__(config, env.single_observation_space, env.single_action_space, online=config.replay.online)
-        except BaseException:
-            env.close()
-            raise
-        rollout = Rollout(env, self.agent, random_steps=config.random_steps, seed=config.seed, device=self._device)
-        self.collector = RolloutCollector(rollout)
-        self.loop = Loop(
-            self.core,
-            self.collector,
-            TrainRatio(config.train_ratio, self._rows),
-            fragment=fragment_length(self._rows, config.train_ratio, config.num_envs_per_runner),
-            learning_starts=config.learning_starts,
-        )
-        self._iteration_steps = iteration_steps(self._rows, config.train_ratio)
+            built.callback(self.core.close)
+            rollout = Rollout(env, self.agent, random_steps=config.random_steps, seed=config.seed, device=self._device)
+            self.collector = RolloutCollector(rollout)
+            self.loop = Loop(
+                self.core,
+                self.collector,
+                TrainRatio(config.train_ratio, self._rows),
+                fragment=fragment_length(self._rows, config.train_ratio, config.num_envs_per_runner),
+                learning_starts=config.learning_starts,
+            )
+            self._iteration_steps = iteration_steps(self._rows, config.train_ratio)
+            built.pop_all()
 
     @property
     def env_steps(self) -> int:
@@ -87,8 +88,10 @@ class LocalEngine(OneProcessEngine):
 
     def close(self) -> None:
         """Close environments and replay."""
-        super().close()
-        self.collector.close()
+        try:
+            super().close()
+        finally:
+            self.collector.close()
 
     def _write(self, directory: Path) -> Description:
         written = super()._write(directory)

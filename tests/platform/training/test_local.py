@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from oneiros.envs.vector.sync import SyncVector
 from oneiros.platform.checkpoint import CheckpointError, open_checkpoint
 from oneiros.platform.config import ConfigError, RunConfig
-from oneiros.platform.training.core import TrainingDiverged
+from oneiros.platform.replay import Replay
+from oneiros.platform.replay.staging import Stager
+from oneiros.platform.rollout import Rollout
+from oneiros.platform.training.core import LearnerCore, TrainingDiverged
 from oneiros.platform.training.engine import open_engine
 from oneiros.platform.training.policy_file import load_policy
 from safetensors.torch import load_file
@@ -193,6 +197,26 @@ def test_another_number_of_environments_goes_on_with_fresh_episodes(tmp_path):
     assert wider.step()["updates"] > engine.core.updates
 
 
+def test_everything_is_closed_where_an_engine_cannot_be_built_or_its_core_cannot_be_closed(monkeypatch):
+    closed, close = [], LearnerCore.close
+    monkeypatch.setattr(SyncVector, "close_extras", lambda self: closed.append("environments"))
+    monkeypatch.setattr(LearnerCore, "close", lambda self: (closed.append("core"), close(self)))
+
+    def fail(*_, **__):
+        raise RuntimeError("broken")
+
+    engine = open_engine(config())
+    with monkeypatch.context() as broken, pytest.raises(RuntimeError, match="broken"):
+        broken.setattr(Rollout, "__init__", fail)
+        open_engine(config())
+    assert closed == ["core", "environments"]
+    with monkeypatch.context() as broken, pytest.raises(RuntimeError, match="broken"):
+        broken.setattr(Stager, "close", fail)
+        broken.setattr(Replay, "close", lambda self: closed.append("replay"))
+        engine.close()
+    assert closed[2:] == ["core", "replay", "environments"]
+
+
 def test_images_are_filmed():
     engine = open_engine(config(env="pixel/catch", num_envs_per_runner=1, learning_starts=20))
     assert engine.videos() == {}
@@ -234,3 +258,18 @@ def test_what_the_model_predicts_badly_is_replayed_more_often():
     assert known[known > 0].unique().numel() > 40
     assert engine.core.replay.stats()["signals_ignored"] == 0
     engine.close()
+
+
+def test_experience_that_the_disk_holds_already_is_not_taken_twice_from_other_learners(tmp_path):
+    engine = open_engine(config(tmp_path))
+    while len(engine.core.replay) < 100:
+        engine.step()
+    engine.save(tmp_path / "checkpoint")
+    rows = len(engine.core.replay)
+    engine.step()
+    engine.close()
+    again = open_engine(config(tmp_path))
+    assert len(again.core.replay) > rows
+    again.core.load_shared([tmp_path / "checkpoint/learner-0"], 0, 1)
+    assert len(again.core.replay) == rows
+    again.close()

@@ -9,7 +9,7 @@ from oneiros.platform.training.engine import open_engine
 from tiny_run import tiny
 
 
-def test_a_skipped_update_leaves_the_latents_and_the_priorities_in_replay_alone(
+def test_a_skipped_update_leaves_latents_and_priorities_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine = open_engine(tiny("CartPole-v1"))
