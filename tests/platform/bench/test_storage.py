@@ -5,8 +5,10 @@ from oneiros.envs.spaces import flatten_action_space, flatten_observation_space
 from oneiros.platform.bench.kinds import KINDS
 from oneiros.platform.bench.learner import LearnerSettings
 from oneiros.platform.bench.storage import bytes_per_row, measure_replay, replay_fields
+from oneiros.platform.config.algorithms import list_algorithms
 from oneiros.platform.training.agents import build_agent, row_fields
 
+PRESETS = {name: p for name, p in list_algorithms()["dreamerv3"].presets.items() if "size" in p.hyper}
 SHORT = ("--batch-size", 2, "--batch-length", 8, "--rows", 600, "--batches", 3)
 
 
@@ -51,3 +53,11 @@ def test_images_dominate_their_rows():
     table = {(row["size"], row["latent_stride"]): row["times_obs"] for row in bytes_per_row(KINDS["image"], (1, 8))}
     assert table["12m", 1] <= 1.4
     assert table["200m", 8] <= 1.4
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_keep_within_the_bound(name):
+    preset = PRESETS[name]
+    stride = preset.run.get("replay", {}).get("latent_stride", 1)
+    table = {row["size"]: row["times_obs"] for row in bytes_per_row(KINDS["image"], (stride,))}
+    assert table[preset.hyper["size"]] <= 1.4
