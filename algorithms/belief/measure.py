@@ -61,8 +61,9 @@ def measure(model: BeliefModel, rows: Mapping[str, NDArray[Any]], intended: Inte
 def zero_order(targets: Columns, logits: Tensor, truth: Tensor, alive: Tensor, last: Tensor) -> Measures:
     """Likelihood (NLL), Brier score, calibration error (ECE) and accuracy of each agent's beliefs about its targets.
 
-    ``chance_nll`` is that of a uniform guess; ``final_accuracy`` is over the last rows of episodes. Components of one
-    target are averaged. ``logits`` and ``truth`` are ``(R, G, Z)``, ``alive`` ``(R, G)``, ``last`` ``(R,)``.
+    ``chance_nll`` is that of a uniform guess over all classes, one that says that there is nothing included;
+    ``final_accuracy`` is over the last rows of episodes. Components of one target are averaged. ``logits`` and
+    ``truth`` are ``(R, G, Z)``, ``alive`` ``(R, G)``, ``last`` ``(R,)``.
     """
     found: Measures = {}
     for g, key, component in _owned(targets):
