@@ -20,7 +20,7 @@ sees, ``training/<name>/<key>`` what only training may know of it, ``action/<nam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -127,6 +127,22 @@ class Agent(Policy, Protocol):
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what ``state_dict`` returned; raises ``ValueError`` naming the first entry that does not fit."""
+
+
+@runtime_checkable
+class DistributedAgent(Agent, Protocol):
+    """An agent that several learners may train, each with a copy of it and rows of its own."""
+
+    def join(self, all_reduce: Callable[[Tensor], None], all_gather: Callable[[Tensor], Tensor]) -> None:
+        """Train together with the other learners' copies from now on.
+
+        ``all_reduce`` averages a tensor over all of them in place: gradients, before the optimiser's step, so that
+        copies stay equal. ``all_gather`` concatenates everybody's tensor along the first axis: what statistics of the
+        whole batch, such as a return scale, are made of.
+        """
+
+    def reseed(self, seed: int) -> None:
+        """Draw other noise from now on: copies must not all draw the same."""
 
 
 class WorldModel(Protocol):

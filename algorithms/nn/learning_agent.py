@@ -51,9 +51,9 @@ class LearningAgent(ABC):
         self.generator = torch.Generator(self.device).manual_seed(seed + 2)
         self.updates = torch.zeros((), dtype=torch.int64)
         self.all_reduce: Callable[[Tensor], None] | None = None
-        """Averages a tensor over all learners in place; set by whoever runs several."""
+        """Averages a tensor over all learners in place; see ``join``."""
         self.all_gather: Callable[[Tensor], Tensor] | None = None
-        """Concatenates a tensor of all learners; set by whoever runs several."""
+        """Concatenates a tensor of all learners; see ``join``."""
         self._backward: Callable[[Tensors], tuple[Tensors, Tensors]] = self.backward
         self._step: Callable[[Tensors], Tensors] = self.step
         if self.device.type == "cuda":
@@ -104,8 +104,12 @@ class LearningAgent(ABC):
             self.generator.set_state(noise)
             self.return_scale.load_state_dict(scale)
 
+    def join(self, all_reduce: Callable[[Tensor], None], all_gather: Callable[[Tensor], Tensor]) -> None:
+        """See ``contract.DistributedAgent``."""
+        self.all_reduce, self.all_gather = all_reduce, all_gather
+
     def reseed(self, seed: int) -> None:
-        """Draw other noise from now on; learners that share an update must not all draw the same."""
+        """See ``contract.DistributedAgent``."""
         self.generator.manual_seed(seed)
 
     @torch.no_grad()

@@ -141,7 +141,8 @@ class CheckpointStore:
                 found.append((directory, read_manifest(directory)))
             except CheckpointError as error:
                 log.warning("%s; it is left out", error)
-        return found
+        # A run that went on from an older one, because newer ones are damaged, writes newer ones of fewer steps.
+        return sorted(found, key=lambda entry: entry[1].created)
 
     def latest(self) -> Path:
         """Return the newest checkpoint whose files are all as they were written.

@@ -395,6 +395,9 @@ class WorldModelAlgorithm(Algorithm):
             elif self.flow is not None:
                 self.flow.load_state_dict(state, manifest.counters["updates"])
                 self.flow.publish()
+                if self._supervisor.keeps:
+                    # What there was to go back to is of before.
+                    self._supervisor.save(self.env_steps)
             self._iteration = manifest.counters.get("iterations", 0)
             self._rates = Rates()
 

@@ -57,6 +57,7 @@ class Flow:
         self._ready = False
         self._arrived: list[list[Any]] = [[] for _ in range(learners.learners)]
         self._updates_in_flight = 0
+        self._chunks_in_flight = 0
         self.published: Published | None = None
         """The weights that runners are given now."""
         self.server: Any = None
@@ -174,18 +175,23 @@ class Flow:
         self.episodes.load_state_dict(state["episodes"])
         self.faults = dict(state["faults"])
         self.updates = updates
-        self.restart_learning()
+        self._arrived = [[] for _ in range(self.learners.learners)]
+        self._restart_learning()
 
     def relearn_from(self, state: dict[str, Any], updates: int) -> None:
-        """Go on with learners that were set back to ``updates``: the updates lost since ``state`` are due again."""
+        """Go on with learners that were set back to ``updates``: the updates lost since ``state`` are due again.
+
+        Chunks that no learner was given yet are for the new ones; those that were under way are lost.
+        """
         self.ratio.load_state_dict(state["ratio"], self.env_steps)
         self.updates = updates
-        self.restart_learning()
+        if self._chunks_in_flight:
+            self.count_fault("chunks_lost", self._chunks_in_flight)
+        self._restart_learning()
 
-    def restart_learning(self) -> None:
+    def _restart_learning(self) -> None:
         """Begin again with learners that have nothing in flight and weights that no runner has."""
-        self._arrived = [[] for _ in range(self.learners.learners)]
-        self._updates_in_flight = 0
+        self._updates_in_flight = self._chunks_in_flight = 0
         self.published, self._published_at = None, 0.0
         self._ready = False
 
@@ -268,15 +274,17 @@ class Flow:
         except Exception:
             # Later calls met the same trouble; without them, learners can be asked to save what they have.
             self.learners.settle()
-            self._updates_in_flight = 0
+            self._updates_in_flight = self._chunks_in_flight = 0
             raise
 
     def _submit(self, updates: int, weights: bool = False) -> None:
         arguments = [{"chunks": chunks, "updates": updates, "weights": weights} for chunks in self._arrived]
+        under_way = sum(map(len, self._arrived))
         self._arrived = [[] for _ in range(self.learners.learners)]
         self.ratio.done(updates)
         self._updates_in_flight += updates
-        self.learners.submit("learn", arguments, note=updates)
+        self._chunks_in_flight += under_way
+        self.learners.submit("learn", arguments, note=(updates, under_way))
 
     def _weights_wanted(self, updates: int) -> bool:
         if self.published is not None and not updates:
@@ -290,8 +298,9 @@ class Flow:
     def _take_results(self, answers: list[Answer]) -> None:
         for answer in answers:
             results: list[LearnResult] = answer.results
-            updates: int = answer.note
+            updates, chunks = answer.note
             self._updates_in_flight -= updates
+            self._chunks_in_flight -= chunks
             self._ready = all(result.ready for result in results)
             self.updates = results[0].updates
             if updates:

@@ -15,7 +15,7 @@ from typing import Any
 import ray
 import torch
 import torch.distributed as dist
-from oneiros.algorithms.contract import Agent
+from oneiros.algorithms.contract import Agent, DistributedAgent
 from oneiros.platform.data import fill, open_data
 from oneiros.platform.engine.config import WorldModelConfig
 from oneiros.platform.engine.inference import CUDA_DEVICES, Place
@@ -30,6 +30,8 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
+SEEDS_APART = 7_919
+"""Between the seeds of two learners: more than runs of neighbouring seeds lie apart."""
 SECONDS_FOR_CHUNKS = 10.0
 """How long chunks may take from the env runners' hosts before they count as lost."""
 
@@ -96,10 +98,9 @@ class WorldModelLearner(Learner):
             seed=seed,
         )
         if self.world > 1:
-            self.agent.all_reduce = average_over_learners  # type: ignore[attr-defined]
-            self.agent.all_gather = gather_over_learners  # type: ignore[attr-defined]
-            if hasattr(self.agent, "reseed"):
-                self.agent.reseed(seed + 7_919 * (1 + self.rank))
+            assert isinstance(self.agent, DistributedAgent), "the config refuses several learners of any other"
+            self.agent.join(average_over_learners, gather_over_learners)
+            self._reseed()
         shard = config.replay_directory and Path(config.replay_directory) / f"shard-{self.rank}"
         self.core = build_core(
             self.agent,
@@ -112,7 +113,7 @@ class WorldModelLearner(Learner):
             online=config.replay_online,
             mixture=config.replay_mixture,
             latent_stride=config.replay_latent_stride,
-            seed=seed + 7_919 * self.rank,
+            seed=seed + SEEDS_APART * self.rank,
             most_nonfinite=config.most_nonfinite_updates,
             ahead=config.num_env_runners > 0 or device.type == "cuda",
         )
@@ -175,6 +176,9 @@ class WorldModelLearner(Learner):
             self.core.load(root / f"learner-{self.rank}")
         else:
             self.core.load_shared([root / f"learner-{rank}" for rank in range(learners)], self.rank, self.world)
+            if self.world > 1:
+                # They all have the first one's noise now.
+                self._reseed()
         if self.config.num_env_runners:
             # The runners did not go back with the replay.
             self.core.break_streams()
@@ -199,8 +203,8 @@ class WorldModelLearner(Learner):
         fill(self.core.replay, open_data(place), part=self.rank, parts=self.world)
 
     def report(self) -> dict[str, Tensor]:
-        """Return the agent's open-loop predictions of replayed sequences."""
-        return self.core.report()
+        """Return the agent's open-loop predictions of replayed sequences; nothing before there are any."""
+        return self.core.report() if self.core.ready else {}
 
     def policy_state(self) -> dict[str, Tensor]:
         """Return the newest policy weights."""
@@ -218,6 +222,10 @@ class WorldModelLearner(Learner):
         """Stop the stager."""
         if self._is_built:
             self.core.close()
+
+    def _reseed(self) -> None:
+        assert isinstance(self.agent, DistributedAgent)
+        self.agent.reseed((self.config.seed or 0) + SEEDS_APART * (1 + self.rank))
 
     # ---- what RLlib asks of a learner --------------------------------------------------------------------------------
 

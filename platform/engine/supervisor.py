@@ -17,6 +17,7 @@ from oneiros.platform.checkpoint import (
     CheckpointStore,
     CheckpointWriteError,
     Description,
+    Manifest,
     Retention,
     open_checkpoint,
     read_tree,
@@ -43,6 +44,7 @@ class Supervisor:
         directory = config.recovery_directory
         self._store = CheckpointStore(Path(directory), Retention(last=1, best=0)) if directory else None
         self._newest: Path | None = None
+        self._own: Path | None = None
         self._saved_at = time.monotonic()
 
     def saved(self, directory: Path) -> None:
@@ -59,15 +61,18 @@ class Supervisor:
     @property
     def due(self) -> bool:
         """Whether there is no state to go back to, or one older than ``recovery_interval_s``."""
+        if self._store is None:
+            return False
         old = time.monotonic() - self._saved_at >= self.config.recovery_interval_s
-        return self._store is not None and (self._newest is None or old)
+        # Whoever asked for a checkpoint may have moved it, or removed it, as Tune does with what it has copied.
+        return old or self._newest is None or not self._newest.is_dir()
 
     def save(self, env_steps: int) -> None:
         """Save a state to go back to; a full disk is survived. Nothing may be in flight at the learners."""
         assert self._store is not None
         self._saved_at = time.monotonic()
         try:
-            self._newest = self._store.save(env_steps, self._write)
+            self._newest = self._own = self._store.save(env_steps, self._write)
             self._restarts_since_saved = 0
         except CheckpointWriteError as error:
             if not self.failed_saves:
@@ -82,32 +87,41 @@ class Supervisor:
         Returns the group, the way to call it, the loop's state as it was saved, and the updates in it. Raises
         ``LearnerDied`` if there is no state to go back to, or if the learners died too often since it was saved.
         """
-        if self._newest is None:
-            raise LearnerDied(
-                f"{reason}; no state was saved to go on from (fault_tolerance(recovery_directory=...) keeps one)"
-            ) from reason
-        try:
-            manifest = open_checkpoint(self._newest)
-        except CheckpointError as error:
-            raise LearnerDied(f"{reason}; and the state to go on from cannot be used: {error}") from error
+        state, manifest = self._to_go_back_to(reason)
         while True:
             if self._restarts_since_saved >= self.config.most_learner_restarts:
                 times = f"{self._restarts_since_saved + 1} times since a state was saved"
                 raise LearnerDied(f"{reason}; learners died {times}, so training ends") from reason
             self.restarts += 1
             self._restarts_since_saved += 1
-            log.warning("%s; building the learners again from %s", reason, self._newest)
+            log.warning("%s; building the learners again from %s", reason, state)
             group.shutdown()
             try:
                 group = build()
                 calls = self.call(group)
-                load_parts(calls, "recover", self._newest, manifest.counters["learners"])
+                load_parts(calls, "recover", state, manifest.counters["learners"])
             except LearnerDied as death:
                 reason = death
             except RayError as error:
                 reason = LearnerDied(f"a learner died while it was built again ({str(error).splitlines()[0]})")
             else:
-                return group, calls, read_tree(self._newest / "loop"), manifest.counters["updates"]
+                return group, calls, read_tree(state / "loop"), manifest.counters["updates"]
+
+    def _to_go_back_to(self, reason: LearnerDied) -> tuple[Path, Manifest]:
+        """The newest saved state that can be used; raises ``LearnerDied``."""
+        wrong: CheckpointError | None = None
+        for place in (self._newest, self._own):
+            if place is None:
+                continue
+            try:
+                return place, open_checkpoint(place)
+            except CheckpointError as error:
+                wrong = wrong or error
+        if wrong is not None:
+            raise LearnerDied(f"{reason}; and the state to go on from cannot be used: {wrong}") from wrong
+        raise LearnerDied(
+            f"{reason}; no state was saved to go on from (fault_tolerance(recovery_directory=...) keeps one)"
+        ) from reason
 
     def call(self, group: LearnerGroup) -> LearnerCalls:
         """Return the way to call the learners of ``group``."""

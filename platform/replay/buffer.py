@@ -176,6 +176,13 @@ class Replay:
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.saved = snapshot.SavedState()
 
+    def empty(self) -> None:
+        """Forget all rows, and remove the files that hold them; what was saved elsewhere stays."""
+        with self.lock:
+            self.clear()
+            if self.directory is not None:
+                self.directory.wipe()
+
     def __len__(self) -> int:
         return self.rows
 

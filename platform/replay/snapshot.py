@@ -186,9 +186,7 @@ def load(replay: Replay, directory: Path) -> None:
     _check_fit(replay, index)
     opened: dict[int, Chunk] = {}
     growing = {number for _, number, *_ in index["streams"]}
-    replay.clear()
-    if replay.directory is not None:
-        replay.directory.wipe()
+    replay.empty()
     quarantined = latents_lost = 0
     for entry in index["chunks"]:
         number = entry["id"]

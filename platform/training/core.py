@@ -124,7 +124,7 @@ class LearnerCore:
         self._nonfinite_in_a_row = counters["nonfinite_in_a_row"]
 
     def load_agent(self, directory: Path) -> None:
-        """Restore the agent alone, as an evaluation does."""
+        """Restore the agent alone; raises ``CheckpointError``."""
         load_agent_state(self.agent, directory)
 
     def load_without_replay(self, directory: Path) -> None:
@@ -140,6 +140,8 @@ class LearnerCore:
         """
         self.flush()
         self.load_agent(directories[0])
+        # Of what the disk held already, the checkpoints have their copies.
+        self._refill(self.replay.empty)
         for directory in directories:
             self._refill(partial(self.replay.absorb, directory / "replay", rank, learners))
         self._restore_counters(directories[0])
@@ -223,7 +225,7 @@ def load_agent_state(agent: Agent, directory: Path) -> None:
         raise CheckpointError(f"the agent's state {path} cannot be read: {error}") from error
     try:
         agent.load_state_dict(tensors)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} is of another model: {error}") from error
 
 

@@ -71,6 +71,16 @@ def test_last_only(tmp_path):
     assert names(store) == [3]
 
 
+def test_what_was_just_written_stays_whatever_its_steps(tmp_path):
+    """A run that went on from an older checkpoint comes to steps that newer, damaged ones have been at."""
+    store = CheckpointStore(tmp_path, Retention(last=2, best=0))
+    for steps in (500, 600):
+        store.save(steps, writer(steps))
+    path = store.save(100, writer(100))
+    assert path.is_dir() and store.latest() == path
+    assert names(store) == [600, 100]
+
+
 def test_a_full_disk_leaves_the_old_checkpoint_and_no_rubbish(tmp_path):
     store = CheckpointStore(tmp_path, Retention(last=1))
     old = store.save(100, writer(100))

@@ -20,7 +20,7 @@ def flow():
 
 
 def answer(updates, seconds):
-    return Answer([LearnResult(True, updates, seconds=seconds)], updates)
+    return Answer([LearnResult(True, updates, seconds=seconds)], (updates, 0))
 
 
 def test_a_slice_is_what_learners_do_in_its_time_however_late_their_answers_are_read():
@@ -36,7 +36,7 @@ def test_a_slice_is_what_learners_do_in_its_time_however_late_their_answers_are_
 def test_the_slowest_learner_sets_the_pace():
     made = flow()
     for _ in range(50):
-        made._take_results([Answer([LearnResult(True, 40, seconds=0.2), LearnResult(True, 40, seconds=0.4)], 40)])
+        made._take_results([Answer([LearnResult(True, 40, seconds=0.2), LearnResult(True, 40, seconds=0.4)], (40, 0))])
     assert made._slice() == round(100 * SLICE_SECONDS)
 
 
@@ -71,3 +71,18 @@ def test_a_runner_is_silent_only_while_somebody_listens_and_begins_anew_when_sta
     made._listened, made._heard[2] = 100.0, 100.0
     made.runners.healthy_env_runner_ids = lambda: [1, 2]
     assert made.silent(2.0) == []
+
+
+def test_of_chunks_that_a_dead_learner_had_those_under_way_are_lost_and_counted_and_others_wait_for_the_next():
+    made = flow()
+    made.learners.submit = lambda *call, note: None
+    begun = made.state_dict()
+    made._arrived[0] = [["chunk"], ["chunk"]]
+    made._submit(0)
+    made._arrived[0] = [["another"]]
+    made.relearn_from(begun, 0)
+    assert made.faults == {"chunks_lost": 2} and made._arrived == [[["another"]]]
+    made._submit(0)
+    made._take_results([Answer([LearnResult(True, 0)], (0, 1))])
+    made.relearn_from(begun, 0)
+    assert made.faults == {"chunks_lost": 2}

@@ -99,6 +99,12 @@ class LinearAgent:
     def policy_state(self) -> Tensors:
         return {key: value.detach().cpu().clone() for key, value in self.net.state_dict().items()}
 
+    def join(self, all_reduce, all_gather):
+        self.all_reduce = all_reduce
+
+    def reseed(self, seed):
+        self.generator.manual_seed(seed)
+
     def update(self, batch: Mapping[str, Tensor]) -> tuple[Tensors, Tensors]:
         assert self.optimiser is not None, "a policy-only agent cannot learn"
         obs = self._encode(batch, self.obs_space)
