@@ -21,6 +21,7 @@ from oneiros.algorithms.belief.actor import Actor, Noise
 from oneiros.algorithms.belief.apart import apart, clip_apart
 from oneiros.algorithms.belief.channel import Channel, Traffic
 from oneiros.algorithms.belief.config import Hyperparameters
+from oneiros.algorithms.belief.correspondence import SAID, Correspondent
 from oneiros.algorithms.belief.critic import Critic
 from oneiros.algorithms.belief.measure import measure, tables
 from oneiros.algorithms.belief.model import BeliefModel, Memory
@@ -33,7 +34,7 @@ from oneiros.algorithms.nn.weights import Weights
 from torch import Tensor, nn
 
 
-class Belief(LearningAgent):
+class Belief(Correspondent, LearningAgent):
     """The agent; see ``contract.Agent`` for what the methods promise.
 
     Args:
@@ -160,6 +161,8 @@ class Belief(LearningAgent):
         if self.channel.width:
             said = self._rand(generator, N, G, self.config.channel.tokens) if mode == "train" else None
             lost = self._rand(generator, N, G)
+            if SAID in self.latent_fields:
+                latents |= model.words(feat, logits, said)
             traffic, _ = model.speak(feat, logits, traffic, alive, said, lost, self._turned(generator, N))
             latents |= {"messages": self.channel.pack(traffic.under_way), "bits": traffic.bits}
         joint = seats.actions.unflatten(flat)
@@ -196,15 +199,6 @@ class Belief(LearningAgent):
     def tables(self, rows: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
         """What plots of these rows' beliefs are drawn from (``measure.tables``)."""
         return tables(self.model, rows)
-
-    def limit_bits(self, bits: float | None) -> None:
-        """Let no agent send more than ``bits`` an episode from now on; None is no limit.
-
-        Raises ``ValueError`` where there is no channel.
-        """
-        if not self.channel.width:
-            raise ValueError("These agents send no messages, so there are no bits to limit.")
-        self.channel.settings = self.channel.settings.model_copy(update={"bit_budget": bits})
 
     # ---- learning ----------------------------------------------------------------------------------------------------
 

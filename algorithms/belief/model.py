@@ -19,6 +19,7 @@ from gymnasium import spaces
 from oneiros.algorithms.belief.channel import Channel, Traffic
 from oneiros.algorithms.belief.config import Hyperparameters
 from oneiros.algorithms.belief.context import Context
+from oneiros.algorithms.belief.correspondence import NATS, SAID
 from oneiros.algorithms.belief.minds import FirstOrder, ZeroOrder
 from oneiros.algorithms.belief.seats import Seats, one_hot_ids
 from oneiros.algorithms.contract import Tensors
@@ -173,6 +174,16 @@ class BeliefModel(nn.Module):
         if self.config.channel.gate == "believed_wrong":
             speaks = alive * (self.disagreement(feat.detach(), logits.detach()) > self.config.channel.gate_nats)
         return self.channel.send(traffic, message, speaks, lost, turned)
+
+    @torch.no_grad()
+    def words(self, feat: Tensor, logits: Tensor, uniform: Tensor | None) -> Tensors:
+        """What ``speak`` decides by, given the same: the tokens of all messages, sent or not, and what opens a gate."""
+        if self.speech is None:
+            return {}
+        words = {SAID: self.channel.pack(self.channel.compose(self.speech(feat), uniform))}
+        if self.config.channel.gate == "believed_wrong":
+            words[NATS] = self.disagreement(feat, logits)
+        return words
 
     @torch.no_grad()
     def disagreement(self, feat: Tensor, logits: Tensor) -> Tensor:

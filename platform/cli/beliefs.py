@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from oneiros.platform.cli.output import notes
+from oneiros.algorithms.contract import Policy
+from oneiros.platform.cli.output import claim_json, notes
 from oneiros.platform.config import ConfigError
 from oneiros.platform.rollout import EvaluationResult
+from oneiros.platform.rollout.evaluate import Corresponds
 from oneiros.platform.tracking import RunDirectory
 from oneiros.platform.tracking.belief_plots import Spent, draw
 
@@ -36,6 +39,29 @@ def budgets(text: str) -> list[float] | None:
     if any(not 0 <= number < float("inf") for number in numbers):
         raise ConfigError(f"--bits {text!r} must be auto, or numbers from 0 on such as 0,6,24 (none: an empty text).")
     return numbers
+
+
+class Letters:
+    """The ``--messages`` file, a line for each; raises ``ConfigError`` if nobody sends any."""
+
+    def __init__(self, path: Path, policy: Policy, run: RunDirectory) -> None:
+        sends = isinstance(policy, Corresponds) and policy.keep_messages(True)
+        if not sends:
+            raise ConfigError(
+                f"--messages needs agents that send each other some, and {run.path} has none that do: those of "
+                "'--agent belief' do where hyper.channel.tokens is at least 1."
+            )
+        claim_json(path, "--messages")
+        self._path, self._lines = path, list[str]()
+
+    def add(self, message: Mapping[str, Any]) -> None:
+        """Note one."""
+        self._lines.append(json.dumps(message) + "\n")
+
+    def write(self) -> None:
+        """Write all that were noted."""
+        self._path.write_text("".join(self._lines), encoding="utf-8")
+        notes.print(f"Messages {self._path}")
 
 
 def spend(

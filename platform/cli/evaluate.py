@@ -25,6 +25,10 @@ def evaluate(
             help="Where agents send messages: budgets of bits to play under as well, such as 0,6,24; '' for none.",
         ),
     ] = "auto",
+    messages: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where agents send messages: write what became of each, as JSON lines."),
+    ] = None,
     json: o.Json = None,
 ) -> None:
     """Play whole episodes with a run's policy and its best actions.
@@ -35,7 +39,7 @@ def evaluate(
     from contextlib import nullcontext
     from functools import partial
 
-    from oneiros.platform.cli.beliefs import budgets, record, spend
+    from oneiros.platform.cli.beliefs import Letters, budgets, record, spend
     from oneiros.platform.cli.output import console, notes, write_json
     from oneiros.platform.cli.training import describe
     from oneiros.platform.rollout import evaluate as play
@@ -48,6 +52,7 @@ def evaluate(
     _check_video(video)
     where = run.find_checkpoint(checkpoint)
     policy, manifest = load_policy(where, seed=config.evaluation.seed if seed is None else seed)
+    letters = Letters(messages, policy, run) if messages is not None else None
     notes.print(f"Checkpoint {where} ({manifest.env_steps:,} env steps)")
     again = partial(
         play,
@@ -61,7 +66,9 @@ def evaluate(
         env_options=config.env_options,
     )
     with VideoWriter(video) if video is not None else nullcontext() as film:
-        result = again(film=film)
+        result = again(film=film, messages=letters.add if letters is not None else None)
+    if letters is not None:
+        letters.write()
     figures: dict[str, Any] = {**result.summary(), "env_steps": manifest.env_steps, "checkpoint": str(where)}
     if film is not None and film.frames:
         notes.print(f"Video {video}")

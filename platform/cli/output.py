@@ -20,8 +20,8 @@ notes = Console(stderr=True, highlight=False, soft_wrap=True)
 """For what is said along the way, so that standard output stays usable by other programs."""
 
 
-def claim_json(path: Path | None) -> None:
-    """Raise ``ConfigError`` now if the ``--json`` file could not be written after hours of work."""
+def claim_json(path: Path | None, option: str = "--json") -> None:
+    """Raise ``ConfigError`` now if the file of ``option`` could not be written after hours of work."""
     if path is None:
         return
     from oneiros.platform.config import ConfigError
@@ -30,7 +30,7 @@ def claim_json(path: Path | None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("a", encoding="utf-8").close()
     except OSError as error:
-        raise ConfigError(f"--json {path} cannot be written: {error.strerror or error}.") from error
+        raise ConfigError(f"{option} {path} cannot be written: {error.strerror or error}.") from error
 
 
 def write_json(path: Path | None, figures: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -38,6 +38,17 @@ class Tabulates(Protocol):
 
     def tables(self, rows: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
         """Tables by name."""
+
+
+@runtime_checkable
+class Corresponds(Protocol):
+    """A policy whose agents may send each other messages, and that can say what became of each."""
+
+    def keep_messages(self, keep: bool) -> bool:
+        """Whether rows from now on say what ``messages`` needs; returns whether any are sent at all."""
+
+    def messages(self, rows: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
+        """What became of the messages of one episode, whose rows are ``(T, ...)``; a message's ``step`` is a row."""
 
 
 class EndlessEpisode(RuntimeError):
@@ -92,6 +103,7 @@ def evaluate(
     vectorization: Vectorization = "sync",
     env_options: Mapping[str, Any] | None = None,
     film: Film | None = None,
+    messages: Callable[[Mapping[str, Any]], None] | None = None,
     longest_episode: int = LONGEST_EPISODE,
     device: torch.device | str = "cpu",
     alive: Callable[[], None] = lambda: None,
@@ -103,7 +115,8 @@ def evaluate(
     rendering; none where its suite knows no ``render_mode``.
     An option ``seed`` of the environment yields to ``seed``. A policy that ``Examines`` rows is shown all of them, also
     those of the episodes that are under way when the last one that counts ends; a suite that ``KnowsBounds`` tells of
-    these, too.
+    these, too. Where the policy ``Corresponds``, ``messages`` is given what became of every message of the episodes
+    that count, and the number of its ``episode`` among the ``returns``.
     ``alive`` is called after every step, for whoever watches that there are any.
     Raises ``EndlessEpisode`` if one lasts longer than ``longest_episode`` policy steps, ``EnvironmentBroken`` if twice
     as many episodes as are asked for end in faults.
@@ -113,11 +126,14 @@ def evaluate(
     num_envs = min(num_envs, episodes)
     options = {key: value for key, value in (env_options or {}).items() if key != "seed"}
     examines = isinstance(policy, Examines)
+    correspondent = policy if messages is not None and isinstance(policy, Corresponds) else None
     if examines and isinstance(suite := find(env_id)[0], KnowsBounds):
         options |= suite.examination
     env, draws = _make(env_id, num_envs, vectorization, seed, options, film is not None)
     examined: list[Mapping[str, NDArray[Any]]] = []
     try:
+        if correspondent is not None and not correspondent.keep_messages(True):
+            correspondent = None
         rollout = Rollout(env, policy, mode=mode, seed=seed, device=device)
         slots = _Quotas(episodes, num_envs)
         camera = film if draws else None
@@ -126,7 +142,7 @@ def evaluate(
         while not slots.full:
             chunk = rollout.collect(1)
             alive()
-            if examines:
+            if examines or correspondent is not None:
                 examined.append(chunk.rows)
             if camera is not None:
                 frame = _frame(env)
@@ -147,9 +163,18 @@ def evaluate(
                 raise EndlessEpisode(
                     f"an evaluation episode of {env_id} goes on after {longest_episode} steps: give it a time_limit"
                 )
+        # The last observations of the episodes that ended just now are rows that nobody has asked for yet.
+        final = rollout.collect(1).rows if correspondent is not None else {}
     finally:
         env.close()
-    rows = {key: np.concatenate([step[key] for step in examined], 1) for key in examined[0]} if examined else {}
+        if correspondent is not None:
+            correspondent.keep_messages(False)
+    rows = _joined(examined)
+    if correspondent is not None and messages is not None:
+        played = _joined([rows, final])
+        for number, (slot, nth) in enumerate(slots.places):
+            for message in correspondent.messages(_episode(played, slot, nth)):
+                messages({"episode": number, **message})
     said = policy.examine(rows) if isinstance(policy, Examines) else {}
     tables = policy.tables(rows) if examines and isinstance(policy, Tabulates) else {}
     return _result(slots, said, tables)
@@ -174,6 +199,17 @@ def _make(
     return make_vector(env_id, num_envs, vectorization, seed, **options), False
 
 
+def _joined(parts: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Rows ``(N, T, ...)`` that follow each other as one."""
+    return {key: np.concatenate([part[key] for part in parts], 1) for key in parts[0]} if parts else {}
+
+
+def _episode(rows: Mapping[str, NDArray[Any]], slot: int, nth: int) -> dict[str, NDArray[Any]]:
+    """Rows ``(T, ...)`` of the episode that began as the ``nth``, from 0 on, in ``slot``."""
+    begins = [*np.flatnonzero(rows["is_first"][slot]), rows["is_first"].shape[1]]
+    return {key: values[slot, begins[nth] : begins[nth + 1]] for key, values in rows.items()}
+
+
 def _frame(env: VectorEnv[Any, Any, Any]) -> NDArray[np.uint8]:
     rendered: tuple[Any, ...] = env.render() or ()
     return np.array(rendered[0], np.uint8)
@@ -185,7 +221,10 @@ class _Quotas:
     def __init__(self, episodes: int, num_envs: int) -> None:
         self.quota = [episodes // num_envs + (slot < episodes % num_envs) for slot in range(num_envs)]
         self.counted = [0] * num_envs
+        self.ended = [0] * num_envs
         self.episodes: list[Episode] = []
+        self.places: list[tuple[int, int]] = []
+        """Of each of these its slot, and how many ended there before it."""
         self.faults = 0
 
     @property
@@ -193,6 +232,8 @@ class _Quotas:
         return self.counted == self.quota
 
     def add(self, episode: Episode) -> None:
+        place = (episode.slot, self.ended[episode.slot])
+        self.ended[episode.slot] += 1
         if self.counted[episode.slot] == self.quota[episode.slot]:
             return
         if episode.faulted:
@@ -200,6 +241,7 @@ class _Quotas:
             return
         self.counted[episode.slot] += 1
         self.episodes.append(episode)
+        self.places.append(place)
 
 
 def _result(

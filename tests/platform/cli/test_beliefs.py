@@ -32,9 +32,11 @@ def test_beliefs_of_separate_minds_are_measured_drawn_and_brought_to_the_run_in_
     words = ["--agent", "belief", "--engine", "local", "--env-steps", "200", "--run-dir", "runs/boxes"]
     code, _, problems = oneiros("train", "minds/boxes", "tiny.yaml", *words)
     assert code == 0, problems
-    sent = json.loads((tmp_path / "runs" / "boxes" / "mlflow.json").read_text())
+    known = json.loads((tmp_path / "runs" / "boxes" / "mlflow.json").read_text())
 
-    code, _, said = oneiros("evaluate", "runs/boxes", "--episodes", 4, "--bits", "0,6", "--json", "found.json")
+    code, _, said = oneiros(
+        "evaluate", "runs/boxes", "--episodes", 4, "--bits", "0,6", "--json", "found.json", "--messages", "said.jsonl"
+    )
     assert code == 0 and "At most 6 bits" in said
     found = json.loads((tmp_path / "found.json").read_text())
     extras = found["extras"]
@@ -43,21 +45,25 @@ def test_beliefs_of_separate_minds_are_measured_drawn_and_brought_to_the_run_in_
     assert extras["belief/anne/marble/oracle_nll"] == pytest.approx(0, abs=1e-6)
     assert 0.1 < extras["belief/sally/marble/oracle_nll"] < extras["belief/sally/marble/chance_nll"]
     assert extras["intent/anne_about_sally/policy/floor"] <= extras["intent/anne_about_sally/policy/nll"]
+    messages = [json.loads(line) for line in (tmp_path / "said.jsonl").read_text().splitlines()]
+    assert {m["episode"] for m in messages} == {0, 1, 2, 3} and {m["from"] for m in messages} == {"anne", "sally"}
+    sent = sum(m["bits"] for m in messages) / 4
+    assert sent == pytest.approx(sum(extras[f"bits/{name}/an_episode"] for name in ("anne", "sally")))
     pictures = [Path(picture).name for picture in found["pictures"]]
     assert pictures == ["calibration.png", "zero_order.png", "first_order.png", "intent.png", "return_by_bits.png"]
     assert found["mlflow"]["evaluation/bits_at_most/0/bits"] == 0
     assert 0 < found["mlflow"]["evaluation/bits_at_most/6/bits"] <= 12
 
-    client = MlflowClient(sent["uri"])
-    run = client.get_run(sent["run_id"])
+    client = MlflowClient(known["uri"])
+    run = client.get_run(known["run_id"])
     assert run.info.status == "FINISHED", "as training left it"
     for name, value in found["mlflow"].items():
-        point = client.get_metric_history(sent["run_id"], name)[-1]
+        point = client.get_metric_history(known["run_id"], name)[-1]
         assert point.value == pytest.approx(value) and point.step == found["env_steps"]
     folder = f"beliefs/{found['env_steps']:012d}"
-    stored = client.list_artifacts(sent["run_id"], folder)
+    stored = client.list_artifacts(known["run_id"], folder)
     assert sorted(Path(file.path).name for file in stored) == sorted(pictures)
-    assert json.loads((tmp_path / "runs" / "boxes" / "mlflow.json").read_text()) == sent
+    assert json.loads((tmp_path / "runs" / "boxes" / "mlflow.json").read_text()) == known
 
     code, _, said = oneiros("export", "runs/boxes", "--to", "policy")
     assert code == 0, said
@@ -72,3 +78,12 @@ def test_beliefs_of_separate_minds_are_measured_drawn_and_brought_to_the_run_in_
 
     code, _, said = oneiros("evaluate", "runs/boxes", "--bits", "a few")
     assert code == 2 and "--bits 'a few' must be auto, or numbers from 0 on such as 0,6,24" in said
+
+
+def test_the_messages_of_those_who_send_none_cannot_be_written(oneiros: Any, tmp_path: Path) -> None:
+    (tmp_path / "silent.yaml").write_text(TINY.replace("tokens: 1", "tokens: 0"))
+    words = ["--agent", "belief", "--engine", "local", "--env-steps", "20", "--set", "tracking.mlflow=false"]
+    assert oneiros("train", "minds/boxes", "silent.yaml", *words, "--run-dir", "runs/silent")[0] == 0
+    code, _, said = oneiros("evaluate", "runs/silent", "--messages", "said.jsonl")
+    assert code == 2 and "--messages needs agents that send each other some, and runs/silent has none that do" in said
+    assert not (tmp_path / "said.jsonl").exists()
