@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from oneiros.envs.options import AnyEnv
 from oneiros.envs.vector.buffer import ObservationBuffer
 from oneiros.envs.vector.fault import EnvironmentBroken, EnvironmentFault
@@ -44,10 +45,14 @@ class Slot:
         self._name = name
         self._before_recovery = before_recovery
         self._faults_in_a_row = 0
+        self._seed: int | None = None
+        self._rebuilt = 0
 
     def reset(self, seed: int | None = None, options: Info | None = None) -> tuple[Info, EnvironmentFault | None]:
         """Begin an episode; returns its info and the last fault on the way there."""
         self.ended = False
+        if seed is not None:
+            self._seed = seed
         last: EnvironmentFault | None = None
         while True:
             try:
@@ -60,6 +65,7 @@ class Slot:
                 last = self._count(_raised(error, "reset"))
             if self._faults_in_a_row > 1:
                 self._rebuild()
+                seed = self._next_seed()
 
     def step(self, action: Any) -> Outcome:
         """Execute ``action``, or begin the next episode if the last one is over."""
@@ -101,8 +107,15 @@ class Slot:
             ) from fault
         return fault
 
+    def _next_seed(self) -> int | None:
+        """What an environment built anew begins with: not the same episodes again, and yet the same in every run."""
+        if self._seed is None:
+            return None
+        return int(np.random.SeedSequence([self._seed, self._rebuilt], spawn_key=(1,)).generate_state(1)[0])
+
     def _rebuild(self) -> None:
         self.close()
+        self._rebuilt += 1
         try:
             self.env = self._factory()
         except Exception as error:

@@ -209,6 +209,44 @@ def test_replaced_processes_are_seeded_anew_but_the_same_way_each_time() -> None
     assert not np.array_equal(one, two)
 
 
+class SickOnce(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Of two that are built, the first neither steps nor resets after its first reset."""
+
+    built = 0
+
+    def __init__(self) -> None:
+        super().__init__(gymnasium.make("CartPole-v1"))
+        SickOnce.built += 1
+        self.sick, self.resets = SickOnce.built == 1, 0
+
+    def reset(self, **kwargs: Any) -> Any:
+        self.resets += 1
+        if self.sick and self.resets > 1:
+            raise RuntimeError("sick")
+        return super().reset(**kwargs)
+
+    def step(self, action: Any) -> Any:
+        if self.sick:
+            raise RuntimeError("sick")
+        return super().step(action)
+
+
+def test_environments_built_anew_here_are_seeded_anew_but_the_same_way_each_time() -> None:
+    def run() -> Any:
+        SickOnce.built = 0
+        env = SyncVector(SickOnce, 1, seeds=[3])
+        first = env.reset()[0].copy()
+        second = env.step(np.zeros(1, np.int64))[0].copy()
+        env.close()
+        assert SickOnce.built == 2
+        return first, second
+
+    (one, two), (same, too) = run(), run()
+    np.testing.assert_array_equal(one, same)
+    np.testing.assert_array_equal(two, too)
+    assert not np.array_equal(one, two)
+
+
 def test_what_was_built_is_closed_where_another_cannot_be() -> None:
     class Remembering(Scripted):
         closed = False
