@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -110,7 +110,7 @@ def spaces_of(config: RunConfig) -> Spaces:
     if config.data.offline is not None:
         data = open_data(config.data.offline)
         return data.observation_space, data.action_space
-    return _spaces_of_environment(config)
+    return spaces_of_environment(config.env, config.env_options)
 
 
 def check(config: RunConfig, spaces: Spaces) -> None:
@@ -127,7 +127,8 @@ def check(config: RunConfig, spaces: Spaces) -> None:
 
     evaluated = config.evaluation.at_end or config.evaluation.every_env_steps is not None
     if config.data.offline is not None and evaluated:
-        require_same_spaces(f"the data set {config.data.offline}", spaces, _spaces_of_environment(config))
+        played = spaces_of_environment(config.env, config.evaluation_env_options)
+        require_same_spaces(f"the data set {config.data.offline}", spaces, played)
     if config.data.prefill is not None:
         data = open_data(config.data.prefill)
         require_same_spaces(f"the data set {data.place}", (data.observation_space, data.action_space), spaces)
@@ -139,10 +140,24 @@ def check(config: RunConfig, spaces: Spaces) -> None:
         _require_parts(config.start.reset, parts_of(agent_class(config.agent), read_learnt(checkpoint)))
 
 
-def _spaces_of_environment(config: RunConfig) -> Spaces:
+def check_evaluation(config: RunConfig, spaces: Spaces) -> None:
+    """Raise what is wrong with ``evaluation.env_options``, such as pictures of another size than in training.
+
+    Of data alone, ``check`` compares them with the environment of evaluations. Raises ``DataError``, or the registry's
+    errors.
+    """
+    from oneiros.platform.data.filling import require_same_spaces
+
+    if config.evaluation.env_options and config.data.offline is None:
+        played = spaces_of_environment(config.env, config.evaluation_env_options)
+        require_same_spaces("the environment", spaces, played, "with evaluation.env_options it")
+
+
+def spaces_of_environment(env_id: str, options: Mapping[str, Any]) -> Spaces:
+    """The spaces of an environment, which is made and closed; raises the registry's errors."""
     from oneiros.envs import registry
 
-    env = registry.make(config.env, **config.env_options)
+    env = registry.make(env_id, **options)
     try:
         return env.observation_space, env.action_space
     finally:

@@ -64,6 +64,14 @@ Set = Annotated[
         autocompletion=completion.settings,
     ),
 ]
+EnvOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--env-option",
+        metavar="KEY=VALUE",
+        help="An option of the environment, such as worlds=train, over those of the run's evaluations; repeatable.",
+    ),
+]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")]
 
 

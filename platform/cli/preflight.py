@@ -11,10 +11,10 @@ from oneiros.platform.config import ConfigError, Resolved
 def check(resolved: Resolved, *, new: bool = True) -> None:
     """Raise the user's mistake, if there is one, in environment, data, spaces, device or engine.
 
-    Makes one environment, or none to learn from data alone. An agent class that has
-    ``check_spaces(obs_space, action_space)`` is asked by it, any other by building what acts. What a run begins with
-    is looked at only if the run is ``new``. Raises ``ConfigError``, or the ``ValueError`` classes of the registry, the
-    algorithm, data sets and checkpoints.
+    Makes one environment, a second one where evaluations have options of their own, or none to learn from data alone.
+    An agent class that has ``check_spaces(obs_space, action_space)`` is asked by it, any other by building what acts.
+    What a run begins with is looked at only if the run is ``new``. Raises ``ConfigError``, or the ``ValueError``
+    classes of the registry, the algorithm, data sets and checkpoints.
     """
     config = resolved.config
     if config.engine == "rllib" and find_spec("ray") is None:
@@ -34,5 +34,6 @@ def check(resolved: Resolved, *, new: bool = True) -> None:
         check_spaces(seen, flatten_action_space(action_space))
     else:
         build_agent(config.agent, hyper, observation_space, action_space, role="policy")
+    beginning.check_evaluation(config, (observation_space, action_space))
     if new:
         beginning.check(config, (observation_space, action_space))

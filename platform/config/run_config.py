@@ -79,6 +79,9 @@ class EvaluationConfig(Section):
         lt=2**31,
         description="Seeds the evaluation's environments, which differ from training's.",
     )
+    env_options: dict[str, Any] = Field(
+        default={}, description="Options of the evaluation's environments, laid by name over the run's env_options."
+    )
 
 
 class DataConfig(Section):
@@ -246,6 +249,11 @@ class RunConfig(Section):
         if self.run_dir is None:
             raise ConfigError("run_dir must be given.")
         return self.run_dir
+
+    @property
+    def evaluation_env_options(self) -> dict[str, Any]:
+        """``env_options`` with those of evaluations laid over them."""
+        return {**self.env_options, **self.evaluation.env_options}
 
     def planned_updates(self, rows: int) -> int:
         """How many updates of ``rows`` replayed steps each the whole run will take."""

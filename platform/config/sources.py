@@ -63,17 +63,17 @@ def yaml_layer(path: Path) -> Layer:
     return Layer(str(path), read_yaml(path))
 
 
-def overrides_layer(words: Iterable[str], flag: str = "--set") -> Layer:
+def overrides_layer(words: Iterable[str], flag: str = "--set", example: str = "train_ratio=64") -> Layer:
     """``key=value`` words as a layer: keys may be dotted, values are YAML, the last of equal keys counts.
 
-    Raises ``ConfigError`` naming ``flag`` for a word that is none.
+    Raises ``ConfigError`` naming ``flag`` and an ``example`` for a word that is none.
     """
     values: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise ConfigError(f"{flag} takes key=value, such as train_ratio=64, not {word!r}.")
+            raise ConfigError(f"{flag} takes key=value, such as {example}, not {word!r}.")
         try:
             values[key] = _load(text)
         except yaml.YAMLError as error:

@@ -88,7 +88,10 @@ def _outside(space: spaces.Space[Any] | None, value: Array) -> bool:
 
 
 def require_same_spaces(
-    what: str, theirs: tuple[spaces.Space[Any], spaces.Space[Any]], ours: tuple[spaces.Space[Any], spaces.Space[Any]]
+    what: str,
+    theirs: tuple[spaces.Space[Any], spaces.Space[Any]],
+    ours: tuple[spaces.Space[Any], spaces.Space[Any]],
+    here: str = "this environment",
 ) -> None:
     """Raise ``DataError`` unless an agent would not notice the difference: flat spaces of the same keys and shapes."""
     pairs = [
@@ -99,4 +102,4 @@ def require_same_spaces(
         kinds = [{key: describe(space_to_json(space)) for key, space in flat.items()} for flat in (recorded, wanted)]
         if kinds[0] != kinds[1]:
             theirs_, ours_ = (", ".join(f"{key}: {kind}" for key, kind in found.items()) for found in kinds)
-            raise DataError(f"{what} has the {role} space {theirs_}, but this environment has {ours_}")
+            raise DataError(f"{what} has the {role} space {theirs_}, but {here} has {ours_}")

@@ -334,6 +334,18 @@ class WorldModelConfig(AlgorithmConfig):
                 "runners need its model: use inference=runner."
             )
 
+    def evaluation_env_config(self) -> dict[str, Any]:
+        """Return ``env_config`` with that of ``evaluation_config`` laid over it by name."""
+        changes: Mapping[str, Any] = self.evaluation_config or {}
+        return {**self.env_config, **changes.get("env_config", {})}
+
+    def get_evaluation_config_object(self) -> AlgorithmConfig | None:
+        """Return the config of evaluation runners; RLlib would mix mappings among the environment's options."""
+        settings = super().get_evaluation_config_object()
+        if settings is not None:
+            settings.env_config = self.evaluation_env_config()
+        return settings
+
     def get_default_learner_class(self) -> type:
         """Return the learner that hosts ``LearnerCore``."""
         from oneiros.platform.engine.learner import WorldModelLearner
@@ -392,7 +404,14 @@ class WorldModelConfig(AlgorithmConfig):
         """Return what a checkpoint keeps of this config: plain values from which ``from_json`` builds it again."""
         values = {name: getattr(self, name) for name in _KEPT}
         env = self.env if isinstance(self.env, str) else None
-        return {**values, "agent": agent_name(self.agent), "env": env, "env_config": dict(self.env_config)}
+        played = self.evaluation_env_config()
+        return {
+            **values,
+            "agent": agent_name(self.agent),
+            "env": env,
+            "env_config": dict(self.env_config),
+            "evaluation_config": {"env_config": played} if played != self.env_config else None,
+        }
 
     def from_json(self, values: Mapping[str, Any]) -> Self:
         """Take what ``to_json`` returned; an environment class or an agent class given to this config stays."""
@@ -401,7 +420,7 @@ class WorldModelConfig(AlgorithmConfig):
                 continue
             if name == "env" and value is None:
                 continue
-            if name in (*_KEPT, "agent", "env", "env_config"):
+            if name in (*_KEPT, "agent", "env", "env_config", "evaluation_config"):
                 setattr(self, name, value)
         return self
 

@@ -70,7 +70,11 @@ class WorldModelEnvRunner(EnvRunner):
             num_workers=self.num_workers,
             remote=bool(self.worker_index),
         )
-        self._env_id, self._env_options = resolve(self.config.env, kwargs["env_creator"], self._context)
+        creator, played = kwargs["env_creator"], self.config.evaluation_env_config()
+        self._env_id, self._env_options = self._played = resolve(self.config.env, creator, self._context)
+        if played != self._context:
+            context = self._context.copy_with_overrides(env_config=played)
+            self._played = resolve(self.config.env, creator, context, " in evaluations")
         self._spaces = kwargs.get("spaces")
         self._published = -1
         self.policy: Agent | RemotePolicy | None = None
@@ -166,15 +170,16 @@ class WorldModelEnvRunner(EnvRunner):
             own = weights if isinstance(weights, Mapping) else ray.get(weights.weights, timeout=SECONDS_FOR_WEIGHTS)
             policy = agent = self._build_policy(*self._single_spaces(), seed=seed)
             agent.load_policy_state(own)
+        env_id, options = self._played
         with Watchdog(self._patience()) as watchdog:
             return evaluate(
-                self._env_id,
+                env_id,
                 policy,
                 episodes,
                 seed=seed,
                 num_envs=self.config.num_envs_per_env_runner,
                 vectorization=self.config.vectorization,
-                env_options=self._env_options,
+                env_options=options,
                 alive=watchdog.alive,
             )
 

@@ -113,6 +113,7 @@ def algorithm_config(run: RunConfig) -> WorldModelConfig:
             vectorization=run.vectorization,
             inference=run.inference,
         )
+        .evaluation(evaluation_config={"env_config": dict(run.evaluation.env_options)})
         .learners(num_learners=run.num_learners)
         .training(
             train_ratio=run.train_ratio,

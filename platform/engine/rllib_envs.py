@@ -49,10 +49,13 @@ def is_brought(env: Any) -> bool:
     return not isinstance(env, str) or bool(_global_registry.contains(ENV_CREATOR, env))
 
 
-def resolve(env: Any, creator: Creator, context: EnvContext) -> tuple[str, dict[str, Any]]:
-    """Return the id, and the options, by which ``oneiros.envs.registry`` makes the environment of a config."""
+def resolve(env: Any, creator: Creator, context: EnvContext, use: str = "") -> tuple[str, dict[str, Any]]:
+    """Return the id, and the options, by which ``oneiros.envs.registry`` makes the environment of a config.
+
+    One that a config brought has an id for each ``use`` that is made of it with a context of its own.
+    """
     if not is_brought(env):
         return env, dict(context)
     registry.register(_SUITE)
     name = env if isinstance(env, str) else f"{env.__module__}.{env.__qualname__}"
-    return _SUITE.add(name, creator, context), {}
+    return _SUITE.add(name + use, creator, context), {}

@@ -27,6 +27,12 @@ import pytest
         (["train", "CartPole-v1", "--set", "deter=12"], "but it is 12 (hyper.deter set by --set)."),
         (["train", "CartPole-v1", "--engine", "local", "--num-runners", "1"], "(engine set by --engine, num_runn"),
         (["train", "CartPole-v1", "--set", "env_options.foo=3"], "CartPole-v1 takes no option 'foo'"),
+        (["train", "CartPole-v1", "--set", "evaluation.env_options.foo=3"], "CartPole-v1 takes no option 'foo'"),
+        (["train", "CartPole-v1", "--set", "evaluation.env_options=3"], "env_options must be a mapping, not 3"),
+        (
+            ["train", "pixel/catch", "--set", "env_options.size=16", "--set", "evaluation.env_options.size=32"],
+            "(32, 32, 3)",
+        ),
         (["train", "nothing.yaml"], "configuration file nothing.yaml does not exist."),
         (["train", "CartPole-v1", "--json", "/proc/none/out.json"], "--json /proc/none/out.json cannot be written"),
         (["config", "CartPole-v1", "--set", "seed"], "--set takes key=value, such as train_ratio=64, not 'seed'."),

@@ -65,6 +65,20 @@ def test_a_finished_run_can_be_evaluated_listed_and_explained(tiny, oneiros, tmp
     again = oneiros("evaluate", "runs/a", "--episodes", 3, "--json", "again.json", "--checkpoint", figures["env_steps"])
     assert again[0] == 0 and json.loads((tmp_path / "again.json").read_text())["returns"] == figures["returns"]
 
+    config["evaluation"]["env_options"] = {"time_limit": 6}
+    (tmp_path / "runs" / "a" / "config.yaml").write_text(yaml.safe_dump(config))
+    for words, length in (([], 6), (["--env-option", "time_limit=4"], 4)):
+        assert oneiros("evaluate", "runs/a", "--episodes", 2, "--json", "short.json", *words)[0] == 0
+        short = json.loads((tmp_path / "short.json").read_text())
+        assert short["lengths"] == [length, length] and short["env_options"] == {"time_limit": length}
+    for word, sentence in (
+        ("time_limit", "--env-option takes key=value, such as worlds=train, not 'time_limit'."),
+        ("foo=3", "CartPole-v1 takes no option 'foo'"),
+        ("time_limit=-1", "time_limit"),
+    ):
+        code, out, err = oneiros("evaluate", "runs/a", "--env-option", word)
+        assert code == 2 and out == "" and sentence in err and err.count("\n") == 1
+
     code, out, _ = oneiros("runs", "--json", "runs.json")
     (row,) = json.loads((tmp_path / "runs.json").read_text())
     assert code == 0 and "runs/a" in out and row["env"] == "CartPole-v1" and row["seed"] == 3

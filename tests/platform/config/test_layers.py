@@ -4,6 +4,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from oneiros.envs.luanti import worlds
 from oneiros.platform.config import ConfigError, Layer, RunConfig, find_algorithm, overrides_layer, resolve, yaml_layer
 
 TOY = Layer("--agent", {"agent": "toy"})
@@ -71,6 +72,18 @@ def test_the_most_specific_preset_is_chosen(toy, env, name, reason):
     run = toy_run(env=env)
     assert run.preset.name == run.config.preset == name
     assert run.preset.reason == run.origins["preset"] == reason
+
+
+@pytest.mark.parametrize(
+    ("env", "played"), [("luanti/log", "held-out"), ("luanti/diamond", "held-out"), ("minerl/diamond", None)]
+)
+def test_what_learns_in_worlds_is_evaluated_in_others_that_training_never_sees(env, played):
+    run = resolve([Layer("ENV", {"env": env})])
+    assert run.config.evaluation_env_options.get("worlds") == played and "worlds" not in run.config.env_options
+    own = resolve([Layer("ENV", {"env": env}), overrides_layer(["evaluation.env_options.worlds=[7]"])])
+    assert own.config.evaluation_env_options == {**run.config.env_options, "worlds": [7]}
+    assert own.origins["evaluation.env_options.worlds"] == "--set"
+    assert not set(worlds.choose("train")) & set(worlds.choose("held-out"))
 
 
 def test_a_gpu_changes_the_default_preset(toy, monkeypatch):

@@ -54,8 +54,20 @@ def test_settings_of_the_agent_and_of_rllib_go_through_one_dictionary():
 def test_json_keeps_what_a_checkpoint_needs():
     config = fake().env_runners(num_env_runners=2).training(hidden=8, train_ratio=3.5).debugging(seed=4)
     rebuilt = WorldModelConfig().from_json(config.to_json())
-    assert rebuilt.to_json() == config.to_json()
+    assert rebuilt.to_json() == config.to_json() and rebuilt.evaluation_config is None
     assert rebuilt.hyperparameters().hidden == 8 and rebuilt.seed == 4
+
+
+def test_evaluations_have_environment_options_of_their_own_by_name():
+    given = {"env_config": {"worlds": "held-out", "aspects": {"b": 2}}}
+    config = fake().environment(env_config={"worlds": "train", "aspects": {"a": 1}, "size": 32})
+    assert config.evaluation_env_config() == config.env_config
+    config.evaluation(evaluation_config=given)
+    played = {"worlds": "held-out", "aspects": {"b": 2}, "size": 32}
+    assert config.evaluation_env_config() == config.get_evaluation_config_object().env_config == played
+    assert config.env_config["worlds"] == "train" and config.env_config["aspects"] == {"a": 1}
+    rebuilt = WorldModelConfig().from_json(config.to_json())
+    assert rebuilt.evaluation_env_config() == played and rebuilt.env_config == config.env_config
 
 
 def test_chunks_are_as_long_as_the_updates_they_pay_for():
@@ -75,6 +87,7 @@ def test_a_run_configuration_means_the_same_to_rllib(tmp_path):
     run = RunConfig(
         env="CartPole-v1",
         env_options={"action_repeat": 2},
+        evaluation={"env_options": {"time_limit": 9}},
         hyper={"size": "1m", "batch_size": 8},
         num_runners=2,
         num_envs_per_runner=3,
@@ -89,6 +102,7 @@ def test_a_run_configuration_means_the_same_to_rllib(tmp_path):
     config.validate()
     assert config.algo_class is DreamerV3
     assert (config.env, config.env_config, config.seed) == ("CartPole-v1", {"action_repeat": 2}, 5)
+    assert config.evaluation_env_config() == run.evaluation_env_options == {"action_repeat": 2, "time_limit": 9}
     assert (config.num_env_runners, config.num_envs_per_env_runner, config.train_ratio) == (2, 3, 96)
     assert (config.learning_starts, config.random_steps, config.replay_capacity) == (77, 9, 4096)
     assert config.hyperparameters().batch_size == 8 and config.replay_mixture == {"uniform": 0.5, "recency": 0.5}

@@ -91,6 +91,23 @@ def test_rllib_and_the_local_engine_train_the_same_agent(tmp_path):
     assert ray.is_initialized()
 
 
+def test_both_engines_evaluate_in_an_environment_with_options_of_its_own():
+    run = RunConfig(
+        env="CartPole-v1",
+        agent="linear_agent:LinearAgent",
+        num_envs_per_runner=2,
+        env_options={"time_limit": 9, "action_repeat": 2},
+        evaluation={"env_options": {"time_limit": 3}},
+        replay={"capacity": 2_000, "on_disk": False},
+    )
+    for engine in (open_engine(run), open_engine(run.model_copy(update={"engine": "local"}))):
+        assert engine.evaluate(3, seed=9).lengths == (3, 3, 3)
+        for _ in range(10):
+            metrics = engine.step()
+        assert metrics["length"] > 3
+        engine.close()
+
+
 def test_results_have_the_names_that_rllib_and_tune_users_look_for():
     algorithm = config().build_algo()
     for _ in range(5):
@@ -259,6 +276,11 @@ def test_environments_that_rllib_users_bring(tmp_path):
             result = algorithm.train()
         assert result["return"] == 11 and result["updates"] > 0
         assert algorithm.evaluate()["env_runners"]["episode_return_mean"] == 11
+        algorithm.stop()
+        elsewhere = config(learning_starts=20).environment(env, env_config={"length": 11})
+        algorithm = elsewhere.evaluation(evaluation_config={"env_config": {"length": 5}}).build_algo()
+        assert algorithm.evaluate()["env_runners"]["episode_return_mean"] == 5
+        assert algorithm.train()["return"] == 11
         path = algorithm.save_to_path(tmp_path / "checkpoint")
         algorithm.stop()
         if env is Countdown:
