@@ -10,7 +10,8 @@ One **row** of experience holds everything that is known about time ``t`` of one
   environment terminated, not because time ran out,
 - the action keys (``"action"``, or ``"action/<key>"`` for a Dict space): what was executed *after* seeing the
   observation; zeros on a row with ``is_last``,
-- ``latent/<key>``: what the agent asked to be kept with the step (``Agent.latent_fields``),
+- ``latent/<key>``: what the agent asked to be kept with the step (``Agent.latent_fields``), and ``latent_valid``:
+  whether it could know, which it cannot in an episode whose first steps were taken at random, without asking it,
 - ``training/<key>``: what only training may read, such as hidden goals. Rows have it; ``Policy.act`` never gets it, and
   an agent class is told of it in its ``obs_space`` only if it says ``READS_TRAINING_ONLY = True``.
 
@@ -34,6 +35,8 @@ normalised to [-1, 1] before an agent sees them."""
 
 SIGNAL = "signal"
 """Among the latents that an update returns: how much each sequence taught."""
+LATENT_VALID = "latent_valid"
+"""Whether a row's latents are the agent's; of a batch, ``(B,)``: whether those of each sequence's first row are."""
 TRAINING_ONLY = "training/"
 """How the keys begin that acting code is never given."""
 

@@ -24,7 +24,7 @@ Array = NDArray[Any]
 AnySpace = spaces.Space[Any]
 Path = tuple[str | int, ...]
 
-RESERVED = frozenset({"reward", "is_first", "is_last", "is_terminal", "action", "row_id", "latent"})
+RESERVED = frozenset({"reward", "is_first", "is_last", "is_terminal", "action", "row_id", "latent", "latent_valid"})
 """Row entries that are not observations, and the prefixes of such entries."""
 
 SUPPORTED = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple of these"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from oneiros.algorithms.contract import LATENT_VALID
 from oneiros.platform.replay import snapshot
 from oneiros.platform.replay.blocks import Array, columns_of, is_full
 from oneiros.platform.replay.chunks import Chunk, ReplayMismatch, Schema, create_chunk
@@ -200,7 +201,7 @@ class Replay:
         A row joins the one before it in its stream if one's ``is_last`` equals the other's ``is_first``: an episode
         that breaks off without an end (its runner died) never runs into another one. ``continues`` (``(N,)`` or one
         bool) is False for streams of which rows are missing before this chunk. ``fresh`` rows enter the online queue.
-        Rows may lack all latents; they count as invalid until written back.
+        Rows may lack all latents, or some (``latent_valid``); these count as invalid until written back.
 
         A full disk costs the oldest chunks that this replay alone holds, or else these rows: counted, logged once.
         Raises `ReplayMismatch` naming the first entry that does not fit.
@@ -214,7 +215,7 @@ class Replay:
         joins = np.zeros(shape, bool)
         joins[:, 1:] = is_last[:, :-1] == is_first[:, 1:]
         bring_latents = bool(self.schema.latents) and self.schema.latents[0][0] in rows
-        valid = np.ones(shape[1], bool) if bring_latents else None
+        valid = rows.pop(LATENT_VALID, np.ones(shape, bool)) if bring_latents else None
         with self.lock:
             before = self.counters["inserted"]
             born, self.clock = self.clock, self.clock + joins.size
@@ -222,7 +223,8 @@ class Replay:
                 known = self.streams.get(stream)
                 joins[index, 0] = known is not None and bool(may_join[index]) and known.last == bool(is_first[index, 0])
                 own = {key: value[index] for key, value in rows.items()}
-                self.append(stream, own, joins[index], valid, bool(is_last[index, -1]), born, fresh)
+                own_valid = None if valid is None else valid[index]
+                self.append(stream, own, joins[index], own_valid, bool(is_last[index, -1]), born, fresh)
             return self.counters["inserted"] - before
 
     def end_streams(self, streams: NDArray[np.int64] | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from oneiros.algorithms.contract import LATENT_VALID
 from oneiros.platform.replay.blocks import Array
 from oneiros.platform.replay.chunks import ReplayMismatch, Schema
 from oneiros.platform.replay.windows import Ids
@@ -21,6 +22,8 @@ def checked_rows(schema: Schema, rows: Mapping[str, Array]) -> tuple[dict[str, A
     columns = [*schema.rows]
     if any(name in rows for name, _, _ in schema.latents):
         columns += schema.latents
+        if LATENT_VALID in rows:
+            columns.append((LATENT_VALID, np.dtype(bool).name, ()))
     unknown = sorted(rows.keys() - {name for name, _, _ in columns})
     if unknown:
         known = ", ".join(name for name, _, _ in columns)

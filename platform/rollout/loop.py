@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
-from oneiros.algorithms.contract import TRAINING_ONLY, Mode, Policy, Tensors
+from oneiros.algorithms.contract import LATENT_VALID, TRAINING_ONLY, Mode, Policy, Tensors
 from oneiros.envs.spaces import ActionCodec, ObservationCodec
 from oneiros.envs.vector.fault import EnvironmentBroken, EnvironmentFault
 from oneiros.envs.vector.slot import MOST_FAULTS
@@ -80,7 +80,8 @@ class Rollout:
         self.observations = ObservationCodec(env.single_observation_space)
         self.actions = ActionCodec(env.single_action_space)
         self._device = torch.device(device)
-        self._random_left = random_steps
+        self.random_left = random_steps
+        """Policy steps still to be taken at random."""
         self._seed = seed
         self._rng = np.random.default_rng(seed)
         self._survives = isinstance(env, SyncVector | SubprocessVector)
@@ -94,6 +95,7 @@ class Rollout:
         self._env_seconds = 0.0
         self._tracker = EpisodeTracker(self.num_envs)
         self._state: Tensors = policy.initial_state(self.num_envs)
+        self._followed: Flags = np.zeros(self.num_envs, np.bool_)
         self._obs: dict[str, Array] = {}
         self._reward: NDArray[np.float32] = np.zeros(self.num_envs, np.float32)
         self._is_first: Flags = np.ones(self.num_envs, np.bool_)
@@ -155,7 +157,8 @@ class Rollout:
             "streams": self.streams.copy(),
             "generation": self._generation,
             "rng": dict(self._rng.bit_generator.state),
-            "random_left": self._random_left,
+            "random_left": self.random_left,
+            "followed": self._followed.copy(),
             "env_steps": self.env_steps,
             "policy_version": self.policy_version,
             "faults": dict(self._faults),
@@ -170,7 +173,7 @@ class Rollout:
         if len(state["streams"]) != self.num_envs:
             raise ValueError(f"the saved rollout has {len(state['streams'])} environments, this one {self.num_envs}")
         self._rng.bit_generator.state = dict(state["rng"])
-        self._random_left = int(state["random_left"])
+        self.random_left = int(state["random_left"])
         self.env_steps = int(state["env_steps"])
         self.policy_version = int(state["policy_version"])
         self._faults = Counter(state["faults"])
@@ -187,6 +190,7 @@ class Rollout:
         self._obs = {key: np.array(value) for key, value in state["observation"].items()}
         self._reward = np.array(state["reward"], np.float32)
         self._is_first, self._is_last, self._is_terminal = (np.array(state[flag], np.bool_) for flag in FLAGS)
+        self._followed = np.array(state.get("followed", np.full(self.num_envs, not self.random_left)), np.bool_)
         self._tracker.scores[:] = state["scores"]
         self._tracker.lengths[:] = state["lengths"]
 
@@ -224,6 +228,8 @@ class Rollout:
             rows[key] = np.empty((*lead, *zeros.shape[1:]), zeros.dtype)
         for key, field in self.policy.latent_fields.items():
             rows[f"latent/{key}"] = np.zeros((*lead, *field.shape), field.dtype)
+        if self.policy.latent_fields:
+            rows[LATENT_VALID] = np.empty(lead, np.bool_)
         return rows
 
     def _advance(self, rows: dict[str, Array], t: int) -> int:
@@ -235,7 +241,15 @@ class Rollout:
         rows["is_last"][:, t] = self._is_last
         rows["is_terminal"][:, t] = self._is_terminal
         started = time.perf_counter()
-        chosen = self._random_actions() if self._random_left > 0 else self._policy_actions(rows, t)
+        if self.random_left > 0:
+            chosen = self._random_actions()
+            self._followed[:] = False
+        else:
+            chosen = self._policy_actions(rows, t)
+            self._followed |= self._is_first
+        if LATENT_VALID in rows:
+            # Who has not seen an episode from its beginning knows too little of it to say where it stands.
+            rows[LATENT_VALID][:, t] = self._followed
         executed, stored = self.actions.unflatten(chosen)
         ending = self._is_last
         for key, values in stored.items():
@@ -254,8 +268,8 @@ class Rollout:
                 rows["is_last"][slot, t] = True
                 for key in stored:
                     rows[key][slot, t] = 0
-        if self._random_left > 0:
-            self._random_left = max(0, self._random_left - count)
+        if self.random_left > 0:
+            self.random_left = max(0, self.random_left - count)
         return count
 
     def _random_actions(self) -> dict[str, Array]:

@@ -112,6 +112,19 @@ def test_rows_without_latents_begin_from_nothing_until_written_back(tools: Simpl
     assert (batch["latent/deter"][known] == 2).all() and (batch["latent/stoch"][known] == 3).all()
 
 
+def test_rows_may_say_which_of_them_have_latents(tools: SimpleNamespace) -> None:
+    replay, source = Replay(tools.FIELDS, **OPTIONS, online=False), tools.Source()
+    chunk = source.chunk([0], 40)
+    chunk.rows["latent_valid"] = np.arange(40)[None] >= 20
+    replay.add(chunk)
+    batch = replay.sample(200)
+    assert 0 < batch["latent_valid"].sum() < 200
+    np.testing.assert_array_equal(batch["latent_valid"], batch["obs"][:, 0, 2] >= 20)
+    chunk.rows["latent_valid"] = np.ones((1, 39), bool)
+    with pytest.raises(ReplayMismatch, match="'latent_valid' have .1, 39. streams"):
+        replay.add(chunk)
+
+
 def test_rows_that_are_not_fresh_stay_out_of_the_queue(tools: SimpleNamespace) -> None:
     replay, source = Replay(tools.FIELDS, **OPTIONS), tools.Source()
     replay.add(source.chunk([0], 40), fresh=False)

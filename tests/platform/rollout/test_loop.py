@@ -131,6 +131,20 @@ def test_random_steps_do_not_ask_the_policy_and_end_on_time() -> None:
     assert policy.modes == ["train"] * 7  # 13 rows of 2 environments hold the first 20 policy steps
 
 
+def test_latents_count_only_in_episodes_that_the_policy_saw_begin() -> None:
+    rollout = Rollout(SyncVector(Scripted, 2), CountingPolicy(DISCRETE), random_steps=12, seed=3)
+    rows = rollout.collect(7).rows  # 3 steps and an ending, then 3 of 5 steps: the last of the random ones
+    assert not rows["latent_valid"].any()
+    state = rollout.state_dict()
+    rows = rollout.collect(9).rows
+    # What the policy makes of the rest of that episode is not what it would, had it seen all of it.
+    assert rows["latent/count"].any(axis=(0, 2))[1]
+    assert rows["latent_valid"].tolist() == 2 * [3 * [False] + 6 * [True]]
+    resumed = Rollout(SyncVector(Scripted, 2), CountingPolicy(DISCRETE))
+    resumed.load_state_dict(state)
+    assert resumed.collect(9).rows["latent_valid"].all(), "new episodes, seen from their beginning"
+
+
 def test_random_steps_honour_an_action_mask() -> None:
     class Masked(gymnasium.Env[Any, Any]):
         observation_space = spaces.Dict({"action_mask": spaces.MultiBinary(6), "x": spaces.Box(0, 1, (1,))})
