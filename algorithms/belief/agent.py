@@ -74,13 +74,16 @@ class Belief(Correspondent, LearningAgent):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if config.weights == "shared":
-                self.model, self.actor, self.critic = self._mind()
+                self.model, self.actor, critic = self._mind()
             else:
                 models, actors, critics = zip(*(self._mind() for _ in self.seats.names), strict=True)
-                self.model, self.actor, self.critic = apart(models), apart(actors), apart(critics)
-        self.slow_critic = deepcopy(self.critic)
-        for module in (self.model, self.actor, self.critic, self.slow_critic):
-            module.to(self.device)
+                self.model, self.actor, critic = apart(models), apart(actors), apart(critics)
+        if role == "policy":
+            self.model.forget_training_parts()
+        else:
+            self.critic, self.slow_critic = critic.to(self.device), deepcopy(critic).to(self.device)
+        self.model.to(self.device)
+        self.actor.to(self.device)
         self.act_generator = torch.Generator(self.device).manual_seed(seed + 1)
         rssm, G = self.model.rssm, len(self.seats.names)
         self.latent_fields = {
@@ -467,7 +470,7 @@ class Belief(Correspondent, LearningAgent):
         return metrics
 
     def report(self, batch: Mapping[str, Tensor]) -> Tensors:
-        """See ``contract.Agent``: how much of what they saw the agents would have predicted."""
+        """See ``contract.Agent``: how much of what they saw the agents would have predicted; it draws no videos."""
         with torch.no_grad(), self.aside():
             _, _, metrics = self.loss(self.prepare(batch))
         return {f"report/{k}": v for k, v in metrics.items() if k.startswith(("loss/", "belief/"))}

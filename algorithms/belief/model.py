@@ -25,7 +25,7 @@ from oneiros.algorithms.belief.seats import Seats, one_hot_ids
 from oneiros.algorithms.contract import Tensors
 from oneiros.algorithms.dreamerv3.encoder_decoder import Decoder, Encoder
 from oneiros.algorithms.dreamerv3.rssm import RSSM
-from oneiros.algorithms.nn.distributions import categorical_kl, twohot_bins, twohot_loss, twohot_mean
+from oneiros.algorithms.nn.distributions import categorical_kl, legal_classes, twohot_bins, twohot_loss, twohot_mean
 from oneiros.algorithms.nn.layers import MLP, Linear
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -100,6 +100,14 @@ class BeliefModel(nn.Module):
         """The modules that only training needs."""
         parts = [self.rssm.prior_net, self.nature, self.referee, self.reward, self.cont, self.decoder, self.painter]
         return [m for m in (*parts, self.legal) if m is not None]
+
+    def forget_training_parts(self) -> None:
+        """Keep only what acting needs."""
+        parts = self.training_parts
+        for module in list(self.modules()):
+            for name, child in list(module.named_children()):
+                if any(child is part for part in parts):
+                    setattr(module, name, None)
 
     # ---- filtering: each agent by itself -----------------------------------------------------------------------------
 
@@ -268,9 +276,7 @@ class BeliefModel(nn.Module):
             return turn, None
         legal = (logits[..., 1:] > 0).float()
         for c in self.seats.actions.components:
-            # At least the likeliest action is legal, or there would be nothing to sample.
-            best = F.one_hot(logits[..., 1:][..., c.columns].argmax(-1), c.count)
-            legal[..., c.columns] = torch.maximum(legal[..., c.columns], best.float())
+            legal[..., c.columns] = legal_classes(logits[..., 1:][..., c.columns])
         return turn, legal
 
     # ---- learning ----------------------------------------------------------------------------------------------------

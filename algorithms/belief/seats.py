@@ -238,7 +238,10 @@ class Seats:
     # ---- rows --------------------------------------------------------------------------------------------------------
 
     def see(self, obs: Mapping[str, Tensor], device: torch.device) -> Tensor:
-        """What each agent sees, ``(N, G, W)``; continuous values symlog."""
+        """What each agent sees, ``(N, G, W)``; continuous values symlog.
+
+        The decoder's targets are just so; the encoder squashes vectors once more, and learns from what it then gets.
+        """
         entries = {n: {k: obs[f"agent/{n}/{k}"] for k in self.vectors.own[n]} for n in self.names}
         if self.vectors.width == 0:
             return torch.zeros(len(next(iter(obs.values()))), len(self.names), 0, device=device)

@@ -12,6 +12,7 @@ from oneiros.algorithms.dreamerv3.encoder_decoder import Decoder, Encoder
 from oneiros.algorithms.dreamerv3.gaussian import GaussianRSSM
 from oneiros.algorithms.dreamerv3.rssm import RSSM, Latents
 from oneiros.algorithms.nn.distributions import (
+    legal_classes,
     twohot_bins,
     twohot_loss,
     twohot_mean,
@@ -96,12 +97,7 @@ class WorldModel(nn.Module):
 
     def predict_mask(self, feat: Tensor) -> Tensor | None:
         """Which actions are legal, ``(N, n)`` of 0 and 1, or None where the environment has no mask."""
-        if self.mask is None:
-            return None
-        logits = self.mask(feat).float()
-        # At least the likeliest action is legal, or there would be nothing to sample.
-        best = F.one_hot(logits.argmax(-1), logits.shape[-1])
-        return torch.maximum((logits > 0).float(), best.float())
+        return None if self.mask is None else legal_classes(self.mask(feat).float())
 
     # ---- contract.WorldModel -----------------------------------------------------------------------------------------
 

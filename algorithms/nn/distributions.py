@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def symlog(x: Tensor) -> Tensor:
@@ -165,6 +166,15 @@ def twohot_losses(logits: Tensor, targets: Sequence[Tensor], scales: Sequence[fl
 
 MASKED = -1e9
 """The logit of what is not legal."""
+
+
+def legal_classes(logits: Tensor) -> Tensor:
+    """Which of the classes ``(..., n)`` are legal, 0 or 1, by the logits of each being so.
+
+    At least the likeliest one is, or there would be nothing to sample.
+    """
+    best = F.one_hot(logits.argmax(-1), logits.shape[-1])
+    return torch.maximum((logits > 0).float(), best.float())
 
 
 def class_probs(logits: Tensor, legal: Tensor | None, unimix: float) -> Tensor:

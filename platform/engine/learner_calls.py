@@ -98,7 +98,7 @@ class LearnerCalls:
         return self.wait()[0].results
 
     def settle(self) -> None:
-        """Wait for the calls in flight, whatever becomes of them, and forget them."""
+        """Wait for the calls in flight, of learner processes some seconds each, and forget what becomes of them."""
         while self._calls:
             waiting = self._calls.popleft().waiting
             if self._thread is not None:

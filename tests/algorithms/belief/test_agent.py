@@ -73,6 +73,8 @@ def test_a_policy_with_the_learners_weights_acts_as_the_learner(
     acted = [agent.act(make_obs(), first, agent.initial_state(4), "eval") for agent in (learner, policy)]
     for one, other in zip(*acted, strict=True):
         assert all(torch.equal(one[k], other[k]) for k in one)
+    assert sum(p.numel() for p in policy.model.parameters()) < sum(p.numel() for p in learner.model.parameters())
+    assert policy.model.decoder is None and not hasattr(policy, "critic")
     with pytest.raises(ValueError, match="numbers, but this policy has"):
         policy.load_policy_state({"weights": torch.zeros(3)})
 
