@@ -392,6 +392,7 @@ class WorldModelAlgorithm(Algorithm):
                 rollout = read_tree(directory / "rollout") if (directory / "rollout.json").is_file() else None
                 if rollout is None or not self.local_runner.load_state_dict(rollout):
                     self.loop.core.break_streams()
+                    self.local_runner.begin_at(self.loop.env_steps)
             elif self.flow is not None:
                 self.flow.load_state_dict(state, manifest.counters["updates"])
                 self.flow.publish()

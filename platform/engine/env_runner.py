@@ -202,6 +202,11 @@ class WorldModelEnvRunner(EnvRunner):
         self._collector().load_state_dict(state)
         return True
 
+    def begin_at(self, env_steps: int) -> None:
+        """Go on after ``env_steps`` policy steps of which this runner knows nothing: its random ones may be over."""
+        left = max(0, self.config.random_steps - env_steps)
+        self._collector(left).rollout.random_left = left
+
     def process_id(self) -> int:
         """Return the id of the process that this runner runs in."""
         return os.getpid()

@@ -81,6 +81,7 @@ class LocalEngine(OneProcessEngine):
             self.collector.load_state_dict(rollout)
         else:
             self.core.break_streams()
+            self.collector.rollout.random_left = max(0, self.config.random_steps - self.env_steps)
 
     def prefill(self, place: str) -> None:
         """Put the episodes of a data set into the replay; raises ``DataError``."""

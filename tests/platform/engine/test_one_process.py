@@ -147,6 +147,17 @@ class Bomb:
         return (exec, (f"open({str(self.mark)!r}, 'w')",))
 
 
+def test_another_number_of_environments_takes_no_random_steps_again(tmp_path):
+    algorithm = config(random_steps=1000).build_algo()
+    algorithm.train()
+    path = algorithm.save_to_path(tmp_path / "checkpoint")
+    wider = config(random_steps=1000).env_runners(num_envs_per_env_runner=3)
+    resumed = WorldModelAlgorithm.from_checkpoint(path, config=wider)
+    left = resumed.local_runner.collector.rollout.random_left
+    assert left == 1000 - algorithm.env_steps < 1000
+    algorithm.stop(), resumed.stop()
+
+
 def test_nothing_in_a_checkpoint_is_unpickled(tmp_path):
     algorithm = config().build_algo()
     algorithm.train()

@@ -197,6 +197,19 @@ def test_another_number_of_environments_goes_on_with_fresh_episodes(tmp_path):
     assert wider.step()["updates"] > engine.core.updates
 
 
+@pytest.mark.parametrize("random_steps", [40, 1000])
+def test_another_number_of_environments_takes_no_random_steps_again(tmp_path, random_steps):
+    engine = open_engine(config(random_steps=random_steps))
+    while engine.env_steps < 50:
+        engine.step()
+    engine.save(tmp_path / "checkpoint")
+    wider = open_engine(config(num_envs_per_runner=3, random_steps=random_steps))
+    wider.restore(tmp_path / "checkpoint")
+    assert wider.collector.rollout.random_left == max(0, random_steps - engine.env_steps)
+    for each in (engine, wider):
+        each.close()
+
+
 def test_everything_is_closed_where_an_engine_cannot_be_built_or_its_core_cannot_be_closed(monkeypatch):
     closed, close = [], LearnerCore.close
     monkeypatch.setattr(SyncVector, "close_extras", lambda self: closed.append("environments"))
