@@ -81,6 +81,7 @@ def _packages() -> Iterator[Item]:
 
 def _processor() -> Iterator[Item]:
     import torch
+    from oneiros.algorithms.nn.precision import BF16_UNITS, cpu_flags
 
     here = machine()
     yield Item(
@@ -89,28 +90,27 @@ def _processor() -> Iterator[Item]:
         f"{processor_name()}, {here['cores']} cores, {here['memory_bytes'] / 1e9:.0f} GB; "
         f"torch uses {torch.get_num_threads()} threads",
     )
-    flags = processor_flags()
+    flags, units = cpu_flags(), []
     for name, flag, use in (
         ("AMX bfloat16", "amx_bf16", "bfloat16 matrix products are fast"),
-        ("AVX-512 bfloat16", "avx512_bf16", "bfloat16 matrix products are supported"),
+        ("AVX-512 bfloat16", "avx512_bf16", "bfloat16 matrix products are faster than float32 ones"),
         ("AVX-512", "avx512f", "float32 vectors of 16"),
     ):
         if flag in flags:
+            units += [name] if flag in BF16_UNITS else []
             yield Item(name, "works", use)
         else:
-            yield Item(name, "absent", "the processor lacks it: float32 is used", "another processor")
+            yield Item(name, "absent", "the processor lacks it", "another processor")
+    reason = f"the processor has {' and '.join(units)}" if units else "the processor has no units for bfloat16 products"
+    yield Item("precision on the CPU", "works", f"{_precision('cpu')}, where precision is auto: {reason}")
 
 
-def processor_flags() -> frozenset[str]:
-    """Instruction sets of the processor, by Linux's names; empty where they cannot be read."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    for line in lines:
-        if line.startswith("flags"):
-            return frozenset(line.partition(":")[2].split())
-    return frozenset()
+def _precision(device: str) -> str:
+    """What agents compute in on ``device`` unless they are told."""
+    import torch
+    from oneiros.algorithms.nn.precision import choose_precision
+
+    return str(choose_precision("auto", torch.device(device))).removeprefix("torch.")
 
 
 def _compiler() -> Iterator[Item]:
@@ -132,7 +132,8 @@ def _gpu() -> Iterator[Item]:
             yield Item(
                 f"cuda:{index}",
                 "works",
-                f"{name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free, CUDA {torch.version.cuda}",
+                f"{name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free, CUDA {torch.version.cuda}; "
+                f"{_precision(f'cuda:{index}')}, where precision is auto",
             )
         if lacking := lacking_for_triton(torch.device("cuda")):
             yield Item("compiling for CUDA", "absent", f"updates are captured uncompiled: it takes {lacking}")

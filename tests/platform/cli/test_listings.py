@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from oneiros.platform.cli import examination
 from oneiros.platform.cli.examination import examine
 
@@ -62,10 +63,27 @@ def test_a_package_that_is_not_installed_comes_with_its_command(oneiros, monkeyp
 
 def test_a_machine_without_compiler_and_matrix_units_is_told_so(monkeypatch):
     monkeypatch.setattr(examination.shutil, "which", lambda name: None)
-    monkeypatch.setattr(examination, "processor_flags", lambda: frozenset({"avx512f"}))
+    monkeypatch.setattr("oneiros.algorithms.nn.precision.cpu_flags", lambda: frozenset({"avx512f"}))
     assert found("C++ compiler").mend == "apt-get install g++"
     assert found("AMX bfloat16").state == "absent" and found("AVX-512").state == "works"
     assert found("GPU").detail.startswith("no NVIDIA driver")
+
+
+@pytest.mark.parametrize(
+    ("flags", "chosen", "reason"),
+    [
+        ({"avx512f"}, "float32", "the processor has no units for bfloat16 products"),
+        ({"avx512f", "avx512_bf16"}, "bfloat16", "the processor has AVX-512 bfloat16"),
+        ({"amx_bf16", "avx512_bf16"}, "bfloat16", "the processor has AMX bfloat16 and AVX-512 bfloat16"),
+    ],
+)
+def test_the_precision_is_the_one_that_agents_choose_and_has_a_reason(monkeypatch, flags, chosen, reason):
+    from oneiros.algorithms.nn import precision
+
+    monkeypatch.setattr(precision, "cpu_flags", lambda: frozenset(flags))
+    assert str(precision.choose_precision("auto", torch.device("cpu"))) == f"torch.{chosen}"
+    assert found("precision on the CPU").detail == f"{chosen}, where precision is auto: {reason}"
+    assert not any("float32 is used" in item.detail for item in examine())
 
 
 def test_a_server_that_does_not_answer_is_told_of(monkeypatch):
@@ -114,9 +132,9 @@ def test_the_shell_completes_names(typed, completed):
     assert completed in done.stdout.split(), done
 
 
-def test_a_gpu_is_told_of_and_what_compiling_for_it_lacks(monkeypatch):
-    import torch
-
+@pytest.mark.parametrize(("capability", "chosen"), [((9, 0), "bfloat16"), ((7, 5), "float32")])
+def test_a_gpu_is_told_of_and_what_compiling_for_it_lacks(monkeypatch, capability, chosen):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (150e9, 151e9))
@@ -124,6 +142,7 @@ def test_a_gpu_is_told_of_and_what_compiling_for_it_lacks(monkeypatch):
     monkeypatch.setattr("oneiros.algorithms.nn.precision.lacking_for_triton", lambda device: None)
     items = list(examination._gpu())
     assert [item.name for item in items] == ["cuda:0"] and "H200, 150 of 151 GB free" in items[0].detail
+    assert items[0].detail.endswith(f"; {chosen}, where precision is auto")
     monkeypatch.setattr("oneiros.algorithms.nn.precision.lacking_for_triton", lambda device: "a C compiler")
     lacking = list(examination._gpu())[1]
     assert lacking.state == "absent" and lacking.detail == "updates are captured uncompiled: it takes a C compiler"
