@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from gymnasium import spaces
 from oneiros.envs.registry import Vectorization
 from oneiros.platform.config import ConfigError
+from oneiros.platform.engine.kept import KEPT
 from oneiros.platform.training.agents import AgentName, agent_class, agent_name, hyperparameters
 from oneiros.platform.training.pace import fragment_length, iteration_steps
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -309,6 +310,11 @@ class WorldModelConfig(AlgorithmConfig):
                 f"num_learners is {self.num_learners}, but num_env_runners is 0, which means one process: "
                 "set num_env_runners to at least 1, or num_learners to 0."
             )
+        if self.num_learners > 1 and not hasattr(agent_class(self.agent), "join"):
+            raise ConfigError(
+                f"num_learners is {self.num_learners}, but the agent {agent_name(self.agent)} learns alone: it is no "
+                "oneiros.algorithms.contract.DistributedAgent."
+            )
         if self.num_learners > self.num_env_runners > 0:
             raise ConfigError(
                 f"num_learners is {self.num_learners}, but only {self.num_env_runners} env runners would feed them; "
@@ -402,7 +408,7 @@ class WorldModelConfig(AlgorithmConfig):
 
     def to_json(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of this config: plain values from which ``from_json`` builds it again."""
-        values = {name: getattr(self, name) for name in _KEPT}
+        values = {name: getattr(self, name) for name in KEPT}
         env = self.env if isinstance(self.env, str) else None
         played = self.evaluation_env_config()
         return {
@@ -420,7 +426,7 @@ class WorldModelConfig(AlgorithmConfig):
                 continue
             if name == "env" and value is None:
                 continue
-            if name in (*_KEPT, "agent", "env", "env_config", "evaluation_config"):
+            if name in (*KEPT, "agent", "env", "env_config", "evaluation_config"):
                 setattr(self, name, value)
         return self
 
@@ -432,42 +438,6 @@ class WorldModelConfig(AlgorithmConfig):
 
     def _hyper_names(self) -> list[str]:
         return list(agent_class(self.agent).Config.model_fields)
-
-
-_KEPT = (
-    "hyper",
-    "train_ratio",
-    "learning_starts",
-    "random_steps",
-    "device",
-    "replay_capacity",
-    "replay_directory",
-    "replay_online",
-    "replay_mixture",
-    "replay_latent_stride",
-    "vectorization",
-    "env_steps_per_iteration",
-    "broadcast_interval_s",
-    "env_runner_threads",
-    "inference",
-    "learner_threads",
-    "most_nonfinite_updates",
-    "num_env_runners",
-    "num_envs_per_env_runner",
-    "num_learners",
-    "num_cpus_per_env_runner",
-    "num_cpus_per_learner",
-    "num_gpus_per_learner",
-    "num_cpus_for_main_process",
-    "rollout_fragment_length",
-    "max_requests_in_flight_per_env_runner",
-    "restart_failed_env_runners",
-    "evaluation_interval",
-    "evaluation_duration",
-    "evaluation_num_env_runners",
-    "min_time_s_per_iteration",
-    "seed",
-)
 
 
 class DreamerV3Config(WorldModelConfig):

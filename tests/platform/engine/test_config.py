@@ -1,9 +1,17 @@
 import copy
 
 import pytest
+from linear_agent import LinearAgent
 from oneiros.platform.config import ConfigError, RunConfig
 from oneiros.platform.engine import DreamerV3, DreamerV3Config, WorldModelConfig
 from oneiros.platform.engine.rllib_engine import algorithm_config, gpus_per_learner
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+
+class Alone:
+    """Knows nothing of other learners."""
+
+    Config = LinearAgent.Config
 
 
 def fake():
@@ -30,6 +38,16 @@ def fake():
         (
             lambda: fake().env_runners(num_env_runners=3).learners(num_learners=3).validate(),
             "batch_size is 4, which 3 learners",
+        ),
+        (
+            lambda: (
+                WorldModelConfig(agent=Alone)
+                .environment("CartPole-v1")
+                .env_runners(num_env_runners=2)
+                .learners(num_learners=2)
+                .validate()
+            ),
+            "num_learners is 2, but the agent .*Alone learns alone",
         ),
         (lambda: fake().replay(capacity=0).validate(), "replay_capacity is 0"),
         (lambda: fake().replay(mixture={"uniform": 0.5}).validate(), "replay_mixture"),
@@ -122,3 +140,11 @@ def test_a_copy_is_independent():
 def test_learner_processes_ask_for_the_gpus_that_ray_would_hide_from_them(learners, device, there, wanted):
     run = RunConfig(env="CartPole-v1", num_runners=2, num_learners=learners, device=device)
     assert gpus_per_learner(run, there) == wanted
+
+
+def test_a_checkpoint_keeps_every_setting():
+    """Whoever goes on from it with nothing but its path has a run that survives what the first one did."""
+    theirs, ours = vars(AlgorithmConfig()), vars(fake())
+    changed = {name for name, value in ours.items() if name not in theirs or theirs[name] != value}
+    same_for_all = {"merge_env_runner_states", "broadcast_env_runner_states", "_dont_auto_sync_env_runner_states"}
+    assert changed - set(fake().to_json()) == {"algo_class", "env_runner_cls", *same_for_all}
