@@ -45,7 +45,8 @@ class Belief(Correspondent, LearningAgent):
         role: ``"policy"`` builds only what acting, and saying what one believes, needs.
 
     Raises:
-        UnsupportedSpace: for spaces that are not those of joint rows, or that it cannot serve.
+        UnsupportedSpace: for spaces that are not those of joint rows, or that it cannot serve, and for a channel that
+            is not one between these agents.
     """
 
     model: BeliefModel
@@ -119,11 +120,6 @@ class Belief(Correspondent, LearningAgent):
         actor = Actor(model.features + intents, actions, c.actor_layers, units, c.actor_unimix)
         width = 0 if model.local else c.context
         return model, actor, Critic(model.features, intents, width, c.critic_layers, units, c.bins)
-
-    @classmethod
-    def check_spaces(cls, obs_space: SpaceDict, action_space: SpaceDict) -> None:
-        """Raise ``UnsupportedSpace`` for spaces that it cannot serve, without building anything."""
-        Seats(obs_space, action_space)
 
     # ---- acting ------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from oneiros.algorithms.belief.config import ChannelSettings
+from oneiros.algorithms.contract import UnsupportedSpace
 from oneiros.algorithms.nn.distributions import straight_through
 from torch import Tensor
 from torch.nn import functional as F
@@ -42,7 +43,7 @@ class Channel:
     def _check(listeners: dict[str, list[str]], names: tuple[str, ...]) -> None:
         for name in [*listeners, *(n for heard in listeners.values() for n in heard)]:
             if name not in names:
-                raise ValueError(f"channel.listeners names the agent {name!r}; there are {', '.join(names)}.")
+                raise UnsupportedSpace(f"channel.listeners names the agent {name!r}; there are {', '.join(names)}.")
 
     def quiet(self, batch: int) -> Traffic:
         """Nothing under way, nothing sent."""

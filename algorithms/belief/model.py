@@ -22,7 +22,7 @@ from oneiros.algorithms.belief.context import Context
 from oneiros.algorithms.belief.correspondence import NATS, SAID
 from oneiros.algorithms.belief.minds import FirstOrder, ZeroOrder
 from oneiros.algorithms.belief.seats import Seats, one_hot_ids
-from oneiros.algorithms.contract import Tensors
+from oneiros.algorithms.contract import Tensors, UnsupportedSpace
 from oneiros.algorithms.dreamerv3.encoder_decoder import Decoder, Encoder
 from oneiros.algorithms.dreamerv3.rssm import RSSM
 from oneiros.algorithms.nn.distributions import categorical_kl, legal_classes, twohot_bins, twohot_loss, twohot_mean
@@ -85,6 +85,11 @@ class BeliefModel(nn.Module):
             self.first = FirstOrder(F_, c.belief_layers, units, G, seats.actions.width, stoch, targets)
         self.heard = Linear(G * channel.width, c.width("hidden"), bias=False) if channel.width else None
         self.speech = MLP(F_, 1, units, channel.width) if channel.width else None
+        if self.speech is not None and c.channel.gate == "believed_wrong" and not seats.shares_targets:
+            raise UnsupportedSpace(
+                "The gate believed_wrong opens where beliefs about the same target differ, and no two agents here have "
+                "a target in common: channel.gate must be always."
+            )
         self.register_buffer("bins", twohot_bins(c.bins, torch.device("cpu")), persistent=False)
         self.register_buffer("ids", one_hot_ids(G, torch.device("cpu")), persistent=False)
 
@@ -195,7 +200,7 @@ class BeliefModel(nn.Module):
 
     @torch.no_grad()
     def disagreement(self, feat: Tensor, logits: Tensor) -> Tensor:
-        """How far, in nats, an agent believes the most mistaken partner to be from its own belief: ``(N, G)``."""
+        """How far, in nats, an agent believes the most mistaken listener to be from its own belief: ``(N, G)``."""
         seats = self.seats
         if self.zero is None or self.first is None or seats.targets is None:
             return torch.zeros(feat.shape[:2], device=feat.device)
@@ -205,8 +210,7 @@ class BeliefModel(nn.Module):
             p, q = torch.log_softmax(own[..., c.columns], -1), torch.log_softmax(theirs[..., c.columns], -1)
             # Only of targets that both have is there anything to disagree about.
             total = total + (p.exp() * (p - q)).sum(-1) * (c.owned[:, None] & c.owned)
-        eye = torch.eye(self.agents, device=feat.device, dtype=torch.bool)
-        return total.masked_fill(eye, 0).amax(-1)
+        return total.masked_fill(self.channel.hears.t() == 0, 0).amax(-1)
 
     def feat(self, deter: Tensor, stoch: Tensor) -> Tensor:
         """What an agent's heads read: ``(..., G, F)``."""

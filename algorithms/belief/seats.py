@@ -283,6 +283,11 @@ class Seats:
         """Joint actions by key as ``(N, G, A)``."""
         return self.actions.flatten(action, device)
 
+    @property
+    def shares_targets(self) -> bool:
+        """Whether two agents would like to know the same."""
+        return self.targets is not None and any(sum(c.owners) > 1 for c in self.targets.components)
+
     def truth(self, rows: Mapping[str, Tensor], device: torch.device) -> Tensor:
         """The true values of all targets as one-hots ``(N, G, targets)``."""
         assert self.targets is not None

@@ -87,3 +87,10 @@ def test_the_messages_of_those_who_send_none_cannot_be_written(oneiros: Any, tmp
     code, _, said = oneiros("evaluate", "runs/silent", "--messages", "said.jsonl")
     assert code == 2 and "--messages needs agents that send each other some, and runs/silent has none that do" in said
     assert not (tmp_path / "said.jsonl").exists()
+
+
+def test_a_channel_between_others_is_refused_before_anything_is_written(oneiros: Any, tmp_path: Path) -> None:
+    where = ["--agent", "belief", "--engine", "local", "--run-dir", "runs/none"]
+    code, _, said = oneiros("train", "minds/boxes", *where, "--set", "hyper.channel={tokens: 1, listeners: {bob: []}}")
+    assert code == 2 and "channel.listeners names the agent 'bob'; there are anne, sally" in said
+    assert not (tmp_path / "runs").exists()
