@@ -5,6 +5,8 @@ it may offer:
 
 - an observation entry ``action_mask``: bool or int8, one entry an action, true where the action is legal,
 - ``info`` entries whose keys begin with ``log_``: numbers whose values at the end of an episode are reported with it,
+- ``info["episode_fault"]`` at the end of a truncated episode that is not the policy's doing, such as a game that
+  crashed: what happened, in words. The episode is learnt from, and counted as a fault instead of an episode,
 - ``get_state()`` and ``set_state(state)`` (``Snapshot``): runs that are resumed then go on inside the same episode.
 """
 
@@ -16,6 +18,8 @@ from importlib.util import find_spec
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
+
+EPISODE_FAULT = "episode_fault"
 
 
 class EnvironmentMistake(ValueError):

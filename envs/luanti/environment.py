@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from oneiros.envs.contract import EPISODE_FAULT
 from oneiros.envs.luanti.actions import Controls
 from oneiros.envs.luanti.display import Display
 from oneiros.envs.luanti.instance import Instance, InstanceFailed
@@ -33,7 +34,7 @@ class Survival(gymnasium.Env[Observation, np.int64]):
     An episode terminates when the player dies, or for a task of one milestone when that is reached. Its last info
     holds ``log_milestone_<name>``, 1 for each milestone that was reached in it, and ``world``, its map seed. A game
     that hangs or ends is killed and replaced: the episode is truncated, and its last info has
-    ``log_instance_failures``, how often that has happened.
+    ``episode_fault``, what happened.
     """
 
     def __init__(
@@ -196,7 +197,7 @@ class Survival(gymnasium.Env[Observation, np.int64]):
         self._count(error)
         summary = self.summary()
         self._end_instance()
-        return {**summary, "log_instance_failures": float(self.failures), "fault": str(error)}
+        return {**summary, EPISODE_FAULT: str(error)}
 
     def _count(self, error: InstanceFailed) -> None:
         self.failures += 1

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from oneiros.envs.contract import EPISODE_FAULT
 from oneiros.envs.external.trees import unflatten
 from oneiros.envs.external.wire import Arrays
 from oneiros.envs.minecraft.actions import COMMANDS, KEYS, NAMES, TURN_DEGREES, Controls, Input
@@ -63,7 +64,7 @@ class _Hosted(gymnasium.Env[Any, Any]):
             return self.keeper.step(action)
         except ChildFailed as error:
             self._over = True
-            return {"log_instance_failures": float(self.keeper.failures), "fault": str(error)}
+            return {EPISODE_FAULT: str(error)}
 
     def render(self) -> Any:
         """The last picture, with ``render_mode="rgb_array"``."""
@@ -85,7 +86,7 @@ class Diamond(_Hosted):
     ``equipped`` ``(393,)`` has the 391 kinds of items, then nothing, then what is none of them. An episode terminates
     when the player dies. Its last info holds ``log_milestone_<name>``, 1 for each milestone that was reached in it. A
     game that hangs or ends is killed and replaced: the episode is truncated with the observation before, and its last
-    info has ``log_instance_failures``, how often that has happened.
+    info has ``episode_fault``, what happened.
     """
 
     def __init__(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-Kind = Literal["raised", "nan", "shape", "dtype", "range", "structure", "reward", "hang", "died"]
+Kind = Literal["raised", "nan", "shape", "dtype", "range", "structure", "reward", "hang", "died", "lost"]
 """``raised``: it raised. ``nan``: a number is not finite. ``shape``, ``dtype``, ``range``, ``structure``: the
 observation is not of the declared space. ``reward``: it is not a number. ``hang``: no answer in time. ``died``: its
-process ended."""
+process ended. ``lost``: it says itself that it lost the episode (``EPISODE_FAULT``)."""
 
 
 class EnvironmentFault(RuntimeError):

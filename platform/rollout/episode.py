@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from oneiros.envs.contract import EPISODE_FAULT
 
 LOG_PREFIX = "log_"
 """Keys of ``info`` that begin so are reported with the episode, by their last value and without this prefix."""
@@ -48,6 +49,13 @@ class EpisodeTracker:
         self.scores[slot] = 0.0
         self.lengths[slot] = 0
         return episode
+
+
+def episode_fault(infos: Mapping[str, Any], slot: int) -> str:
+    """Why one environment's episode is none that counts, in its own words; empty where it counts."""
+    if "each" in infos:
+        return str(infos["each"][slot].get(EPISODE_FAULT, ""))
+    return str(infos[EPISODE_FAULT][slot]) if EPISODE_FAULT in infos and infos[f"_{EPISODE_FAULT}"][slot] else ""
 
 
 def extras(infos: Mapping[str, Any], slot: int) -> dict[str, float]:

@@ -28,7 +28,7 @@ from oneiros.envs.vector.slot import MOST_FAULTS
 from oneiros.envs.vector.subprocesses import SubprocessVector
 from oneiros.envs.vector.sync import SyncVector
 from oneiros.platform.rollout.chunk import Chunk
-from oneiros.platform.rollout.episode import Episode, EpisodeTracker, extras
+from oneiros.platform.rollout.episode import Episode, EpisodeTracker, episode_fault, extras
 
 log = logging.getLogger(__name__)
 
@@ -331,8 +331,10 @@ class Rollout:
             self._cut(faults, first)
         if self._is_last.any():
             for slot in map(int, np.flatnonzero(self._is_last)):
-                final = extras(infos, slot)
-                episode = tracker.finish(slot, terminated=bool(self._is_terminal[slot]), extras=final)
+                lost, terminated = episode_fault(infos, slot), bool(self._is_terminal[slot])
+                if lost:
+                    self._count(EnvironmentFault("lost", lost))
+                episode = tracker.finish(slot, terminated=terminated, faulted=bool(lost), extras=extras(infos, slot))
                 self._finished.append(episode)
         return faults
 

@@ -49,6 +49,8 @@ class Scripted(gymnasium.Env[Any, Any]):
         value = float(np.asarray(action).ravel()[0])
         observation, reward = self.observe(value), 10.0 * self.episode + self.t
         if self.fault and (self.episode, self.t) == self.at:
+            if self.fault == "lost":
+                return observation, 0.0, False, True, {"episode_fault": "the game is gone"}
             observation, reward = self.go_wrong(observation, reward)
         done = self.t >= self.lengths[self.episode % len(self.lengths)]
         terminated = done and (self.both or self.episode % 2 == 0)

@@ -155,7 +155,8 @@ def test_a_game_that_ends_or_hangs_is_replaced(fault: str, monkeypatch: pytest.M
             observation, reward, terminated, truncated, info = env.step(0)
             if truncated:
                 break
-        assert (reward, terminated, truncated, info["log_instance_failures"]) == (0, False, True, 1)
+        assert (reward, terminated, truncated, env.unwrapped.failures) == (0, False, True, 1)
+        assert info["episode_fault"]
         assert env.observation_space.contains(observation)
         assert game.process.returncode is not None and not game.folder.exists()
         with pytest.raises(ResetNeeded):

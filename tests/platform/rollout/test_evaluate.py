@@ -138,6 +138,25 @@ def test_faulted_episodes_are_reported_and_not_counted() -> None:
     assert result.lengths == (3, 1, 4)
 
 
+def test_an_episode_that_its_environment_lost_lowers_no_mean() -> None:
+    class Crashing(Bimodal):
+        resets = 0
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            self.resets += 1
+            return super().reset(seed=seed)
+
+        def step(self, action: Any) -> Any:
+            if self.resets % 2:
+                return np.zeros(1, np.float32), 0.0, False, True, {"episode_fault": "the game is gone"}
+            return super().step(action)
+
+    Suite.classes["crashing"] = Crashing
+    result = evaluate("evaluated/crashing", policy(), 3, num_envs=1)
+    assert (result.episodes, result.faults) == (3, 3) and set(result.returns) <= {0.0, 10.0}
+    assert set(result.lengths) <= {1, 10} and len(result.lengths) == 3
+
+
 class Frames:
     """A film that keeps the number drawn in each frame, and counts how many frames are alive."""
 

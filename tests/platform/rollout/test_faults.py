@@ -26,6 +26,7 @@ from oneiros.platform.rollout import Rollout
 from scripted import Scripted
 
 DISCRETE = spaces.Discrete(4)
+LOSING = partial(Scripted, fault="lost")
 
 
 class Mixed:
@@ -148,6 +149,25 @@ def test_a_process_lost_between_two_steps_is_replaced_by_the_next_one(num_envs: 
     assert rollout.metrics()["faults/died"] == 1
     assert rollout.state_dict()["environments"] is not None
     rollout.close()
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [
+        lambda: SyncVector(LOSING, 1),
+        lambda: SubprocessVector(LOSING, 1),
+        lambda: SyncVectorEnv([LOSING]),
+    ],
+    ids=["ours", "processes", "gymnasium"],
+)
+def test_an_episode_that_its_environment_lost_is_learnt_from_and_counted_as_a_fault(vector: Callable[[], Any]) -> None:
+    rollout = Rollout(vector(), CountingPolicy(DISCRETE))
+    rows = rollout.collect(8).rows
+    rollout.close()
+    assert list(rows["is_last"][0]) == [False, False, False, True, False, False, True, False]
+    assert not rows["is_terminal"][0, 4:].any()
+    assert [(episode.faulted, episode.length) for episode in rollout.episodes()][:2] == [(False, 3), (True, 2)]
+    assert rollout.metrics()["faults/lost"] == 1
 
 
 @contextlib.contextmanager
