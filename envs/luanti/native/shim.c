@@ -122,7 +122,8 @@ static void enlist(const char *name) {
                      : !strncmp(name, "Emerge-", 7)             ? EMERGE
                      : !strncmp(name, "Mesh", 4)               ? MESH
                                                                 : NONE;
-    game_thread = role == SERVER || role == EMERGE || role == MESH ? 1 : -1;
+    /* The network's too: by real time, on a busy machine, it would send again what has not been acknowledged yet. */
+    game_thread = role == NONE ? -1 : 1;
     if (role == NONE || self) return;
     pthread_mutex_lock(&lock);
     if (worker_count == (int)(sizeof workers / sizeof *workers)) abort();
@@ -214,12 +215,15 @@ int sem_timedwait(sem_t *semaphore, const struct timespec *until) { return wait_
 int sem_post(sem_t *semaphore) {
     static int (*post)(sem_t *);
     if (!post) post = (int (*)(sem_t *))dlsym(RTLD_NEXT, "sem_post");
-    if (worker_count) {
-        pthread_mutex_lock(&lock);
-        wake(semaphore);
-        pthread_mutex_unlock(&lock);
-    }
-    return post(semaphore);
+    if (!worker_count) return post(semaphore);
+    /* Both under the lock: one who looked in between would go to sleep as if it had nothing to do, and count as idle
+     * until the system lets it run again, which on a busy machine is after the step has ended without what it does. */
+    pthread_mutex_lock(&lock);
+    wake(semaphore);
+    int result = post(semaphore), error = errno;
+    pthread_mutex_unlock(&lock);
+    errno = error;
+    return result;
 }
 
 /* std::condition_variable::wait and notify_one, which the map generator's event is made of. */
