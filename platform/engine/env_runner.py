@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 from gymnasium.vector import VectorEnv
@@ -77,6 +78,7 @@ class WorldModelEnvRunner(EnvRunner):
             self._played = resolve(self.config.env, creator, context, " in evaluations")
         self._spaces = kwargs.get("spaces")
         self._published = -1
+        self._beginnings = _restarts() if self.worker_index else 0
         self.policy: Agent | RemotePolicy | None = None
         self.collector: RolloutCollector | None = None
         if self.worker_index:
@@ -92,12 +94,14 @@ class WorldModelEnvRunner(EnvRunner):
         """Build the environments, closing those there were."""
         self.stop()
         envs = self.config.num_envs_per_env_runner
-        self.env = registry.make_vector(self._env_id, envs, self.config.vectorization, self._seed, **self._env_options)
+        self.env = registry.make_vector(
+            self._env_id, envs, self.config.vectorization, self._own_seed(), **self._env_options
+        )
         call(self, "on_environment_created", env=self.env, env_context=self._context)
 
     def make_module(self) -> None:
         """Build this runner's own copy of the policy."""
-        self.policy = self._build_policy(*self._single_spaces(), seed=(self._seed or 0) + 1)
+        self.policy = self._build_policy(*self._single_spaces(), seed=self._own_seed() + 1)
 
     def act_with(self, agent: Agent) -> None:
         """Act with ``agent`` itself, which someone else in this process trains, instead of a copy."""
@@ -123,6 +127,10 @@ class WorldModelEnvRunner(EnvRunner):
             # RLlib would end this process and keep the reason to itself; begin again with new environments instead.
             log.exception("an env runner could not collect")
             self.stop()
+            self._beginnings += 1
+            if isinstance(self.policy, RemotePolicy):
+                # Whom it asks may be gone for good; the next request says who acts then.
+                self.policy, self._published = None, -1
             reason = f"{type(error).__name__}: {error}"
             return Announcement([], self.worker_index or 0, time.time_ns(), 0, 0, error=reason)
         return Announcement(
@@ -240,6 +248,13 @@ class WorldModelEnvRunner(EnvRunner):
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 
+    def _own_seed(self) -> int:
+        """That of this runner, and another each time it begins again: the same would bring the same episodes back."""
+        seed = self._seed or 0
+        if not self._beginnings:
+            return seed
+        return int(np.random.SeedSequence([seed, self._beginnings]).generate_state(1)[0] >> 1)
+
     def _patience(self, times: int = 1) -> float | None:
         """Seconds without a step after which this process ends itself, if it is one of its own.
 
@@ -261,7 +276,7 @@ class WorldModelEnvRunner(EnvRunner):
                 self.policy,
                 streams=index * self.config.num_envs_per_env_runner,
                 random_steps=random_steps,
-                seed=self._seed or 0,
+                seed=self._own_seed(),
                 device=getattr(self.policy, "device", "cpu"),
             )
             self.collector = RolloutCollector(rollout)
@@ -308,6 +323,11 @@ class WorldModelEnvRunner(EnvRunner):
             return env.observation_space, env.action_space
         finally:
             env.close()  # type: ignore[no-untyped-call]
+
+
+def _restarts() -> int:
+    """Something that is 0 in a process that Ray started first, and differs for each that it starts again."""
+    return time.time_ns() if ray.get_runtime_context().was_current_actor_reconstructed else 0
 
 
 def _completed(collected: Collected, policy: RemotePolicy) -> Collected:

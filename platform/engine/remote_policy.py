@@ -12,7 +12,7 @@ import torch
 from oneiros.algorithms.contract import Mode, Tensors
 from oneiros.platform.engine.inference import Answer, Arrays, Request
 from oneiros.platform.engine.published import Published
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError
 from torch import Tensor
 
 log = logging.getLogger(__name__)
@@ -21,6 +21,8 @@ PAUSE_SECONDS = 0.5
 """Between two questions to a process that is being started again."""
 SECONDS_TO_START = 300.0
 """How long one may take to start before a runner gives up."""
+SECONDS_OF_THE_DEAD = 10.0
+"""The same for one that Ray says will not start again."""
 
 
 class NoAnswer(RuntimeError):
@@ -98,18 +100,22 @@ class RemotePolicy:
     def _ask(self, method: str, *arguments: Any) -> Any:
         """Ask until there is an answer; raises ``NoAnswer``."""
         missed_at: float | None = None
-        while missed_at is None or time.monotonic() - missed_at < SECONDS_TO_START:
+        patience = SECONDS_TO_START
+        while missed_at is None or time.monotonic() - missed_at < patience:
             server = self._published.server
             try:
                 answer = ray.get(getattr(server, method).remote(*arguments), timeout=self._patience)
             except (GetTimeoutError, RayActorError) as error:
                 self._miss(server, error)
+                if isinstance(error, ActorDiedError):
+                    # As when the learner is placed elsewhere; who acts now is told with the next request to collect.
+                    patience = SECONDS_OF_THE_DEAD
                 missed_at = missed_at or time.monotonic()
                 time.sleep(PAUSE_SECONDS)
             else:
                 self._alive = True
                 return answer
-        raise NoAnswer(f"nobody has acted for env runners for {SECONDS_TO_START:.0f} s")
+        raise NoAnswer(f"nobody has acted for env runners for {patience:.0f} s")
 
     def _miss(self, server: Any, error: Exception) -> None:
         if not self._alive:

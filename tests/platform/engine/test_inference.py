@@ -152,6 +152,20 @@ def test_whoever_acts_may_die_or_hang(algorithm, number):
     assert algorithm.play(4, seed=5).episodes == 4
 
 
+@pytest.mark.ray
+def test_whoever_acts_may_be_ended_for_good_and_another_take_its_place(algorithm):
+    """As when a learner is built again elsewhere."""
+    before = algorithm.train()
+    ray.kill(algorithm.flow.server)
+    algorithm._inference_place = None
+    algorithm._place_inference()
+    algorithm.flow.publish()
+    result = train_until(algorithm, lambda result: result["env_steps"] > before["env_steps"] + 500, seconds=240)
+    assert result["faults/env_runner_restarts"] == before["faults/env_runner_restarts"]
+    # Every request that was in flight, two a runner, may have met the end.
+    assert result.get("faults/env_runner_errors", 0) <= before.get("faults/env_runner_errors", 0) + 4
+
+
 @pytest.mark.parametrize(
     "build, sentence",
     [

@@ -67,9 +67,13 @@ def test_collection_waits_for_a_learner_that_lags(learner_in_driver):
     train_until(learner_in_driver, lambda result: result["env_steps"] > lagging)
 
 
+def own_seeds(algorithm):
+    return set(algorithm.env_runner_group.foreach_env_runner(lambda runner: runner._own_seed(), local_env_runner=False))
+
+
 def test_a_killed_runner_comes_back_and_is_counted(learner_in_driver):
     before = learner_in_driver.train()
-    victim = process_ids(learner_in_driver)[1]
+    victim, first_seeds = process_ids(learner_in_driver)[1], own_seeds(learner_in_driver)
     os.kill(victim, signal.SIGKILL)
     end = time.monotonic() + 90
     while learner_in_driver.newest_metrics["faults/env_runner_restarts"] == 0 and time.monotonic() < end:
@@ -86,6 +90,8 @@ def test_a_killed_runner_comes_back_and_is_counted(learner_in_driver):
     assert result["faults/env_runner_restarts"] >= 1
     assert victim not in process_ids(learner_in_driver).values()
     assert result["env_steps"] > before["env_steps"]
+    # It plays other episodes than those that it had played before.
+    assert len(own_seeds(learner_in_driver) | first_seeds) == 3
 
 
 def test_evaluation_and_checkpoints_work_while_runners_run(learner_in_driver, tmp_path):
