@@ -13,6 +13,14 @@ from oneiros.envs.minerl.environment import Diamond, Stock
 from oneiros.envs.minerl.installation import REQUIREMENT, python
 from oneiros.envs.options import AnyEnv
 
+SETTLING = 30
+"""Steps in which MineRL does nothing after each reset of a BASALT task, in case the player appeared in a wall."""
+BASALT = {
+    "FindCave": 3600,
+    **dict.fromkeys(("MakeWaterfall", "CreatePlainsAnimalPen", "CreateVillageAnimalPen"), 6000),
+    "BuildVillageHouse": 14400,
+}
+"""What people are to judge: these tasks have no reward, and a snowball that is thrown ends them."""
 STOCK = {
     "MineRLTreechop-v0": 8000,
     **dict.fromkeys(("MineRLNavigate-v0", "MineRLNavigateDense-v0"), 6000),
@@ -24,6 +32,12 @@ STOCK = {
     **dict.fromkeys(("MineRLNavigateExtremeVectorObf-v0", "MineRLNavigateExtremeDenseVectorObf-v0"), 6000),
     **dict.fromkeys(("MineRLObtainIronPickaxeVectorObf-v0", "MineRLObtainIronPickaxeDenseVectorObf-v0"), 6000),
     **dict.fromkeys(("MineRLObtainDiamondVectorObf-v0", "MineRLObtainDiamondDenseVectorObf-v0"), 18000),
+    "MineRLObtainDiamondSurvivalVectorObf-v0": 18000,
+    **{
+        f"MineRLBasalt{name}{pixels}-v0": length - SETTLING
+        for name, length in BASALT.items()
+        for pixels in ("", "HighRes")
+    },
 }
 """MineRL's own tasks, and the steps after which their missions end."""
 OPTIONS = (*shared.OPTIONS, "render_mode")

@@ -43,17 +43,20 @@ def make(wanted: dict[str, Any]) -> Any:
 
     import minerl.herobraine.envs
 
-    more = {}
+    name = wanted.get("id", "")
+    if name.startswith("Fake"):
+        return minerl.herobraine.envs.ENV_SPEC_MAPPINGS[name[len("Fake") :]].make(fake=True)
+    env = (
+        load(os.path.join(HERE, "diamond.py")).task(**wanted["diamond"]).make()
+        if "diamond" in wanted
+        else gym.make(name)
+    )
     if wanted.get("port") is not None:
         from minerl.env.malmo import InstanceManager
 
-        more["instances"] = [InstanceManager.add_existing_instance(wanted["port"])]
-    if "diamond" in wanted:
-        return load(os.path.join(HERE, "diamond.py")).task(**wanted["diamond"]).make(**more)
-    name = wanted["id"]
-    if name.startswith("Fake"):
-        return minerl.herobraine.envs.ENV_SPEC_MAPPINGS[name[len("Fake") :]].make(fake=True)
-    return gym.make(name, **more)
+        # The constructors of some tasks take no instances.
+        env.unwrapped.instances = [InstanceManager.add_existing_instance(wanted["port"])]
+    return env
 
 
 class Space:

@@ -19,8 +19,9 @@ import numpy as np
 class Malmo:
     """Listens on a free port of this host; a thread answers each connection until ``close``."""
 
-    def __init__(self, height: int = 64, width: int = 64, longest: int = 10_000) -> None:
-        self.height, self.width, self.longest = height, width, longest
+    def __init__(self, height: int = 64, width: int = 64, longest: int = 10_000, given: tuple[str, ...] = ()) -> None:
+        """``given``: the kinds of items of which every mission begins with one."""
+        self.height, self.width, self.longest, self.given = height, width, longest, given
         self.missions: list[str] = []
         self.tokens: list[str] = []
         self.commands: list[str] = []
@@ -38,7 +39,7 @@ class Malmo:
             connection.close()
 
     def _begin(self) -> None:
-        self.steps, self.held, self.life, self.hand = 0, {}, 20.0, "air"
+        self.steps, self.held, self.life, self.hand = 0, dict.fromkeys(self.given, 1), 20.0, "air"
 
     def _accept(self) -> None:
         while True:
@@ -94,6 +95,8 @@ class Malmo:
                 self._gain(done[verb])
         if done.get("equip", "none") != "none":
             self.hand = done["equip"]
+        if done.get("use") == "1" and self.held.get(self.hand):
+            self.held[self.hand] -= 1
         if done.get("back") == "1":
             self.life -= 5
 

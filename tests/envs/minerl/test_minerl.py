@@ -5,6 +5,7 @@ Whatever number comes out of these is made up by the mock: they show that the ad
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from oneiros.envs import registry
 from oneiros.envs.minecraft.actions import NAMES, Controls
 from oneiros.envs.minerl import installation, items, process
 from oneiros.envs.minerl.environment import Diamond, Stock
+from oneiros.envs.minerl_suite import SETTLING, STOCK
 
 pytestmark = pytest.mark.skipif(
     installation.installed_version("minerl") is None,
@@ -83,6 +85,16 @@ def test_the_diamond_task_through_minerls_real_class(malmo: Any) -> None:
         env.close()
 
 
+def test_every_task_that_minerl_registers_is_known_but_its_tests_of_itself() -> None:
+    program = "from minerl.herobraine.envs import ENV_SPEC_MAPPINGS as all; " + (
+        "print(*(f'{name}={task.max_episode_steps}' for name, task in all.items()))"
+    )
+    said = subprocess.run([PYTHON, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True).stdout
+    found = dict(pair.split("=") for pair in said.splitlines()[-1].split())
+    lengths = {name: length + SETTLING if "Basalt" in name else length for name, length in STOCK.items()}
+    assert lengths == {name: int(length) for name, length in found.items() if "ObtainTest" not in name}
+
+
 def test_a_stock_task_through_minerls_real_class(malmo: Any) -> None:
     env = Stock(PYTHON, {"id": "MineRLObtainDiamond-v0", "port": malmo.port}, length=18_000)
     try:
@@ -99,6 +111,37 @@ def test_a_stock_task_through_minerls_real_class(malmo: Any) -> None:
         assert observation["inventory"]["log"] == 1 and "camera 0.0 90.0" in malmo.commands
     finally:
         env.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "seen"), [("FindCave", 64, 11), ("BuildVillageHouse", 64, 29), ("FindCaveHighRes", 1024, 11)]
+)
+def test_a_basalt_task_has_no_reward_and_a_snowball_ends_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, size: int, seen: int
+) -> None:
+    monkeypatch.setattr(process, "STEP_SECONDS", WAIT)
+    # The game's clock has not stood still while the task settled.
+    server = Malmo(size, size, longest=SETTLING + 20, given=("snowball",))
+    env = Stock(PYTHON, {"id": f"MineRLBasalt{name}-v0", "port": server.port}, length=20)
+    try:
+        equip = env.keeper.child.action_space["spaces"]["equip"]["values"]
+        quiet = {**{key: 0 for key in env.action_space}, "camera": np.zeros(2, np.float32)}
+        quiet["equip"] = equip.index("none") if "none" in equip else 0
+
+        observation, _ = env.reset(seed=0)
+        assert env.observation_space.contains(observation) and observation["pov"].shape == (size, size, 3)
+        assert len(observation["inventory"]) == seen and observation["inventory"]["snowball"] == 1
+        env.step({**quiet, "equip": equip.index("snowball")})
+        steps = [env.step({**quiet, "use": 1}), *(env.step(quiet) for _ in range(11))]
+        assert [step[2:4] for step in steps] == 11 * [(False, False)] + [(True, False)]
+        assert env.observation_space.contains(steps[-1][0])
+
+        env.reset()
+        steps = [env.step(quiet) for _ in range(20)]
+        assert [step[2:4] for step in steps] == 19 * [(False, False)] + [(False, True)]
+    finally:
+        env.close()
+        server.close()
 
 
 def test_a_game_that_hangs_costs_the_episode(malmo: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from oneiros.envs.minecraft.observation import Observer, observation_space
 from oneiros.envs.minecraft.progress import MILESTONES, Progress
 from oneiros.envs.minerl.environment import minerl_action
 from oneiros.envs.minerl.items import Tally, equipment, equipped_place, kinds, milestone_places
-from oneiros.envs.minerl_suite import STOCK, SUITE
+from oneiros.envs.minerl_suite import SETTLING, STOCK, SUITE
 
 
 def test_every_action_is_one_that_minerl_knows() -> None:
@@ -91,7 +91,8 @@ def test_the_most_that_was_held_is_remembered_until_the_episode_ends() -> None:
 def test_tasks_and_options_are_checked_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
-    assert "diamond" in SUITE.tasks() and "MineRLNavigateDense-v0" in STOCK and len(STOCK) == 18
+    assert "diamond" in SUITE.tasks() and "MineRLNavigateDense-v0" in STOCK and len(STOCK) == 29
+    assert STOCK["MineRLBasaltMakeWaterfallHighRes-v0"] == STOCK["MineRLBasaltMakeWaterfall-v0"] == 6000 - SETTLING
     for options in ({"break_speed": 0}, {"size": 16}, {"colour": 1}, {"sticky_jump": "long"}):
         with pytest.raises(InvalidOption, match=r"minerl/diamond|break_speed|sticky_jump"):
             SUITE.make("diamond", **options)  # type: ignore[arg-type]
