@@ -144,8 +144,8 @@ class Rollout:
         ``environments`` is None where one of them cannot say its state, and after a ``collect`` that raised: its rows
         are lost, and what follows them joins nothing.
         """
-        says = isinstance(self.env, SyncVector | SubprocessVector) and not self._torn
-        environments = self.env.get_states() if says else None
+        env = self.env
+        environments = env.get_states() if isinstance(env, SyncVector | SubprocessVector) and not self._torn else None
         return {
             "environments": environments,
             "recurrent": {key: value.clone().cpu() for key, value in self._state.items()},
