@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -172,14 +172,12 @@ def _require_parts(reset: Sequence[str], parts: Any) -> None:
             raise unknown("part", name, parts, " (in --reset)")
 
 
-def begin(engine: Engine, config: RunConfig) -> None:
+def begin(engine: Engine, config: RunConfig, say: Callable[[str], None]) -> None:
     """Give a new engine what the run begins with."""
-    from oneiros.platform.cli.output import notes
-
     if config.start.checkpoint is not None:
         engine.begin_from(config.start.checkpoint, config.start.reset)
         anew = f", but for {', '.join(config.start.reset)}" if config.start.reset else ""
-        notes.print(f"Beginning with what {config.start.checkpoint} has learnt{anew}")
+        say(f"Beginning with what {config.start.checkpoint} has learnt{anew}")
     if config.data.prefill is not None:
         engine.prefill(config.data.prefill)
-        notes.print(f"The replay begins with {config.data.prefill}")
+        say(f"The replay begins with {config.data.prefill}")

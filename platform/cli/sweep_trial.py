@@ -13,11 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from oneiros.platform.cli.drive import Drive, Outcome
+from oneiros.platform.checkpoint import CheckpointError, read_manifest
+from oneiros.platform.cli.drive import Outcome
 from oneiros.platform.cli.interruption import Interruption
+from oneiros.platform.cli.training import conduct
 from oneiros.platform.config import Layer, Resolved, resolve
 from oneiros.platform.tracking import RunDirectory, Tracker, provenance
-from oneiros.platform.training.engine import open_engine
 from ray import tune
 
 ORIGIN = "the sweep"
@@ -115,23 +116,8 @@ class Trial(tune.Trainable):
         self._reports.queue.put(outcome)
 
     def _drive(self, resolved: Resolved, checkpoint: Path | None) -> Outcome:
-        config = resolved.config
-        tracker = Tracker(self._run, config)
-        status = "FAILED"
-        engine = None
-        try:
-            engine = open_engine(config)
-            if checkpoint is not None:
-                engine.restore(checkpoint.resolve())
-            reports, interruption = self._reports, self._interruption
-            drive = Drive(engine, self._run, config, tracker, reports, interruption, _nothing, checkpoint)
-            outcome = drive.run()
-            status = "KILLED" if outcome.reason == "interrupted" else "FINISHED"
-            return outcome
-        finally:
-            if engine is not None:
-                engine.close()
-            tracker.close(status)
+        config, reports, interruption = resolved.config, self._reports, self._interruption
+        return conduct(self._run, config, checkpoint, Tracker(self._run, config), reports, interruption, _nothing)
 
 
 def _nothing(text: str) -> None:
@@ -148,10 +134,10 @@ def _run_directory(resolved: Resolved) -> tuple[RunDirectory, Path | None]:
     run = RunDirectory(resolved.config.directory)
     if not run.config_file.exists():
         return RunDirectory.create(resolved, provenance()), None
-    checkpoints = list(run.store().checkpoints())
-    if not checkpoints:
+    try:
+        checkpoint = run.store().latest()
+    except CheckpointError:
         shutil.rmtree(run.path)
         return RunDirectory.create(resolved, provenance()), None
-    checkpoint, manifest = checkpoints[-1]
-    run.resume(resolved.config, provenance(), manifest.env_steps)
+    run.resume(resolved.config, provenance(), read_manifest(checkpoint).env_steps)
     return run, checkpoint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from oneiros.platform.cli.beginning import begin
 from oneiros.platform.cli.drive import Drive, Outcome
 from oneiros.platform.cli.interruption import Interruption
 from oneiros.platform.cli.output import console, duration, notes
-from oneiros.platform.cli.progress import display
+from oneiros.platform.cli.progress import Display, display
 from oneiros.platform.config import Resolved, RunConfig
 from oneiros.platform.tracking import RunDirectory, Tracker, provenance
 from oneiros.platform.tracking.run_directory import default_path
@@ -55,8 +56,6 @@ def start(resolved: Resolved) -> Trained:
 
 def train(run: RunDirectory, config: RunConfig, checkpoint: Path | None) -> Trained:
     """Train in ``run``, from ``checkpoint`` if one is given, to the end that ``config`` sets or to a signal."""
-    from oneiros.platform.training.engine import open_engine
-
     # Processes of a cluster work in other directories.
     config = config.model_copy(update={"run_dir": run.path.resolve()})
     with Interruption(notes.print) as interruption:
@@ -64,29 +63,51 @@ def train(run: RunDirectory, config: RunConfig, checkpoint: Path | None) -> Trai
         if checkpoint is not None:
             for file in (run.config_file, run.provenance_file):
                 tracker.artifact(file)
-        status = "FAILED"
-        engine = None
-        try:
-            engine = open_engine(config)
-            interruption.install()
-            if checkpoint is not None:
-                engine.restore(checkpoint.resolve())
-            else:
-                begin(engine, config)
-            shown = display(notes, config.env_steps)
-            drive = Drive(engine, run, config, tracker, shown, interruption, notes.print, checkpoint)
-            try:
-                outcome = drive.run()
-            except Exception:
-                if drive.checkpoint is not None:
-                    notes.print(f"The run failed. Go on from {drive.checkpoint} with: oneiros resume {run.path}")
-                raise
-            status = "KILLED" if outcome.reason == "interrupted" else "FINISHED"
-        finally:
-            if engine is not None:
-                engine.close()
-            tracker.close(status)
+        shown = display(notes, config.env_steps)
+        outcome = conduct(
+            run, config, checkpoint, tracker, shown, interruption, notes.print, ready=interruption.install
+        )
     return Trained(run, outcome, interruption.exit_code, tracker.uri)
+
+
+def conduct(
+    run: RunDirectory,
+    config: RunConfig,
+    checkpoint: Path | None,
+    tracker: Tracker,
+    shown: Display,
+    interruption: Interruption,
+    say: Callable[[str], None],
+    ready: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Open the run's engine, go on from ``checkpoint`` or begin, drive to the end, and close engine and ``tracker``.
+
+    ``ready`` is called once there is an engine.
+    """
+    from oneiros.platform.training.engine import open_engine
+
+    status = "FAILED"
+    engine = None
+    try:
+        engine = open_engine(config)
+        ready()
+        if checkpoint is not None:
+            engine.restore(checkpoint.resolve())
+        else:
+            begin(engine, config, say)
+        drive = Drive(engine, run, config, tracker, shown, interruption, say, checkpoint)
+        try:
+            outcome = drive.run()
+        except Exception:
+            if drive.checkpoint is not None:
+                say(f"The run failed. Go on from {drive.checkpoint} with: oneiros resume {run.path}")
+            raise
+        status = "KILLED" if outcome.reason == "interrupted" else "FINISHED"
+        return outcome
+    finally:
+        if engine is not None:
+            engine.close()
+        tracker.close(status)
 
 
 def tell(trained: Trained) -> None:

@@ -5,7 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
-from oneiros.platform.config import ConfigError
+from gymnasium import spaces
+from oneiros.platform.checkpoint import Description
+from oneiros.platform.config import ConfigError, Layer
 from oneiros.platform.jobs.packages import stage_plugin
 from oneiros.platform.jobs.search_space import read_space
 from oneiros.platform.tracking import RunDirectory
@@ -136,3 +138,62 @@ def test_every_value_is_checked_before_anything_starts(oneiros, tmp_path, monkey
     code, out, err = oneiros("sweep", "CartPole-v1", "--space", "space.yaml", *words)
     assert code == 2 and out == "" and sentence in err and err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+class Engine:
+    """Does nothing, and remembers how it began."""
+
+    env_steps = 100
+
+    def __init__(self):
+        self.begun = []
+
+    def begin_from(self, checkpoint, reset):
+        self.begun.append(("from", str(checkpoint), reset))
+
+    def prefill(self, place):
+        self.begun.append(("prefill", place))
+
+    def restore(self, path):
+        self.begun.append(("restore", path.name))
+
+    def hurry(self):
+        pass
+
+    def save(self, path):
+        raise OSError("nothing to be saved")
+
+    def close(self):
+        self.begun.append("closed")
+
+
+def test_a_trial_begins_as_a_run_does_and_passes_over_damaged_checkpoints(tmp_path, monkeypatch):
+    from oneiros.platform.cli.interruption import Interruption
+    from oneiros.platform.cli.sweep_trial import Plan, Reports, Trial, _run_directory
+
+    monkeypatch.setattr("oneiros.platform.training.engine.open_engine", lambda config: engine)
+    quiet = {"tracking.mlflow": False, "tracking.videos": False, "evaluation.at_end": False, "env": "CartPole-v1"}
+    begin = {"data.prefill": "episodes", "start.checkpoint": "before", "start.reset": ["actor"], "env_steps": 100}
+    resolved = Plan((Layer("test", {**quiet, **begin}),), tmp_path, "return", None, None).resolve({}, "trial-0")
+
+    trial = Trial.__new__(Trial)
+    trial._interruption, trial._reports = Interruption(lambda text: None), Reports("return")
+    trial._run, checkpoint = _run_directory(resolved)
+    engine = Engine()
+    assert trial._drive(resolved, checkpoint).reason == "done"
+    assert engine.begun == [("from", "before", ("actor",)), ("prefill", "episodes"), "closed"]
+
+    for steps, text in ((10, "whole"), (20, "damaged")):
+        trial._run.store().save(steps, lambda partial, steps=steps: described(partial, steps))
+        if text == "damaged":
+            (trial._run.store().path(steps) / "file").write_text(text)
+    trial._run, checkpoint = _run_directory(resolved)
+    engine = Engine()
+    trial._drive(resolved, checkpoint)
+    assert engine.begun == [("restore", "step-000000000010"), "closed"]
+
+
+def described(partial, steps):
+    (partial / "file").write_text("whole")
+    space = spaces.Discrete(2)
+    return Description("dreamerv3", {"env_steps": steps, "updates": 0}, {}, space, space, {})
