@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from oneiros.algorithms.contract import Field, SpaceDict, Tensors, UnsupportedSpace
+from oneiros.algorithms.contract import SpaceDict, Tensors, UnsupportedSpace
 from oneiros.algorithms.dreamerv3.encoder_decoder import class_counts, one_hots
 from oneiros.algorithms.nn.distributions import (
     LOG_SQRT_2PI,
@@ -92,14 +92,6 @@ class ActionLayout:
             action[key] = value.reshape(-1, *(self.space[key].shape or ()))
             start += width
         return action
-
-    def fields(self) -> dict[str, Field]:
-        """How replay stores each action key."""
-        fields = {}
-        for key, space in self.space.items():
-            dtype = np.dtype(np.int32 if key in self.counts else np.float32)
-            fields[key] = Field(tuple(space.shape or ()), dtype)
-        return fields
 
 
 class Actor(nn.Module):

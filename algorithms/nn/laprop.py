@@ -116,12 +116,6 @@ class LaProp:
             "nonfinite": self.nonfinite,
         }
 
-    @torch.no_grad()
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what ``state_dict`` returned, in place."""
-        for name, tensor in self.state_dict().items():
-            tensor.copy_(state[name])
-
 
 def advance(
     flat: Tensor,

@@ -383,7 +383,3 @@ class OnlineQueue:
     def state(self) -> list[int]:
         """The queue, oldest first."""
         return list(self._queue)
-
-    def restore(self, starts: Iterable[int]) -> None:
-        """Replace the queue."""
-        self._queue = deque(starts)

@@ -64,7 +64,6 @@ class Stager:
         self._slots = deque([self._slot() for _ in range(ahead + 1)] if self._stream is not None else [])
         self._ready: deque[_Ready] = deque()
         self._changed = threading.Condition()
-        self._generation = 0
         self._closed = False
         self._error: BaseException | None = None
         self._worker = threading.Thread(target=self._work, name="replay-stager", daemon=True) if threaded else None
@@ -98,13 +97,6 @@ class Stager:
         row_id = sampled.pop("row_id")
         return Staged({name: torch.from_numpy(value).to(self.device) for name, value in sampled.items()}, row_id)
 
-    def restart(self) -> None:
-        """Forget the batches that lie ready, as after restoring the replay."""
-        with self._changed:
-            self._generation += 1
-            self._ready.clear()
-            self._changed.notify_all()
-
     def close(self) -> None:
         """End the worker, and forget the batches that lie ready."""
         with self._changed:
@@ -124,7 +116,7 @@ class Stager:
                 if self._ready:
                     self._changed.notify_all()
                     return self._ready.popleft()
-            # The replay is never asked while the condition is held: whoever has its lock may be waiting in `restart`.
+            # The replay is never asked while the condition is held: its lock may be long in coming.
             if not self.replay.ready:
                 raise ReplayNotReady("Replay has no whole window yet: add more steps before asking for a batch.")
             with self._changed:
@@ -139,7 +131,6 @@ class Stager:
                         self._changed.wait()
                     if self._closed:
                         return
-                    generation = self._generation
                 try:
                     ready = self._stage()
                 except ReplayNotReady:
@@ -148,9 +139,8 @@ class Stager:
                         self._changed.wait(POLL_SECONDS)
                     continue
                 with self._changed:
-                    if generation == self._generation:
-                        self._ready.append(ready)
-                        self._changed.notify_all()
+                    self._ready.append(ready)
+                    self._changed.notify_all()
         except BaseException as error:
             with self._changed:
                 self._error = error

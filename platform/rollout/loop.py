@@ -12,7 +12,6 @@ its last good observation becomes ``is_last``, the next row begins a new episode
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -91,8 +90,6 @@ class Rollout:
         self._finished: list[Episode] = []
         self._faults: Counter[str] = Counter()
         self._logged: set[str] = set()
-        self._policy_seconds = 0.0
-        self._env_seconds = 0.0
         self._tracker = EpisodeTracker(self.num_envs)
         self._state: Tensors = policy.initial_state(self.num_envs)
         self._followed: Flags = np.zeros(self.num_envs, np.bool_)
@@ -130,11 +127,9 @@ class Rollout:
         return int(self._tracker.lengths.max())
 
     def metrics(self) -> dict[str, float]:
-        """Totals since the beginning: policy steps, seconds spent in policy and environments, faults by kind."""
+        """Totals since the beginning: policy steps, and faults by kind."""
         return {
             "env_steps": self.env_steps,
-            "policy_seconds": self._policy_seconds,
-            "env_seconds": self._env_seconds,
             **{f"faults/{kind}": count for kind, count in sorted(self._faults.items())},
         }
 
@@ -240,7 +235,6 @@ class Rollout:
         rows["is_first"][:, t] = self._is_first
         rows["is_last"][:, t] = self._is_last
         rows["is_terminal"][:, t] = self._is_terminal
-        started = time.perf_counter()
         if self.random_left > 0:
             chosen = self._random_actions()
             self._followed[:] = False
@@ -256,11 +250,7 @@ class Rollout:
             row = rows[key][:, t]
             row[...] = values
             row[ending] = 0
-        acted = time.perf_counter()
         faults = self._step(executed)
-        stepped = time.perf_counter()
-        self._policy_seconds += acted - started
-        self._env_seconds += stepped - acted
         count = self.num_envs - int(np.count_nonzero(ending))
         for slot in faults:
             if not ending[slot]:

@@ -70,16 +70,6 @@ def test_actions_are_clipped_only_when_they_leave_the_model() -> None:
     torch.testing.assert_close(actor.layout.unflatten(flat)["action"], torch.tensor([[1.0, -1.0]]))
 
 
-def test_replay_s_fields_for_actions() -> None:
-    fields = ActionLayout(MIXED).fields()
-    assert {k: (f.shape, f.dtype) for k, f in fields.items()} == {
-        "action/key": ((), np.int32),
-        "action/pair": ((2,), np.int32),
-        "action/speed": ((), np.float32),
-        "action/turn": ((2, 2), np.float32),
-    }
-
-
 @pytest.mark.parametrize("space", [spaces.MultiBinary(4), spaces.Text(5), spaces.Sequence(spaces.Discrete(3))])
 def test_an_action_space_that_cannot_be_served_is_named(space: spaces.Space) -> None:
     with pytest.raises(UnsupportedSpace, match=r"Action 'action/odd' .* Discrete, MultiDiscrete and Box"):

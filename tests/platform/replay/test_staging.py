@@ -75,19 +75,6 @@ def test_a_batch_apart_changes_nothing_of_those_that_follow(tools: SimpleNamespa
     tools.assert_same_future(looked_at, other, source)
 
 
-def test_after_a_restart_nothing_old_is_served(tools: SimpleNamespace) -> None:
-    replay, source = Replay(tools.FIELDS, **OPTIONS), tools.Source()
-    replay.add(source.chunk([0], 50))
-    with Stager(replay, ahead=2) as stager:
-        stager.next()
-        for stream in range(1, 30):
-            with replay.lock:
-                replay.clear()
-                replay.add(source.chunk([stream], 50))
-                stager.restart()
-            assert (stager.next().rows["obs"][..., 0] == stream).all()
-
-
 def test_a_failing_worker_is_not_silent(tools: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     replay = Replay(tools.FIELDS, **OPTIONS)
 
