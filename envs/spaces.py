@@ -217,7 +217,7 @@ class ActionCodec:
 
     def zeros(self, batch: int) -> dict[str, Array]:
         """Actions ``(N, ...)`` as rows hold them where none was executed."""
-        return {key: np.zeros((batch, *_shape(space)), _action_dtype(space)) for key, space in self.space.items()}
+        return {key: np.zeros((batch, *_shape(space)), action_dtype(space)) for key, space in self.space.items()}
 
     def sample(
         self, rng: np.random.Generator, batch: int, masks: Mapping[str, Array] | None = None
@@ -231,7 +231,8 @@ def _shape(space: AnySpace) -> tuple[int, ...]:
     return space.shape or ()
 
 
-def _action_dtype(space: AnySpace) -> np.dtype[Any]:
+def action_dtype(space: AnySpace) -> np.dtype[Any]:
+    """What actions of ``space`` are stored as: float32 for boxes, int64 for all others."""
     return np.dtype(np.float32 if isinstance(space, spaces.Box) else np.int64)
 
 

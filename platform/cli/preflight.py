@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Any
 
 from oneiros.platform.cli import beginning
-from oneiros.platform.config import ConfigError, Resolved
+from oneiros.platform.config import ConfigError, ReplayConfig, Resolved
 
 
 def check(resolved: Resolved, *, new: bool = True) -> None:
@@ -28,6 +29,7 @@ def check(resolved: Resolved, *, new: bool = True) -> None:
     resolve_device(config.device)
     observation_space, action_space = beginning.spaces_of(config)
     hyper = resolved.algorithm.hyperparameters(config.hyper)
+    _check_replay(config.replay, hyper)
     check_spaces = getattr(resolved.algorithm.agent_class, "check_spaces", None)
     if check_spaces is not None:
         seen = told(resolved.algorithm.agent_class, flatten_observation_space(observation_space))
@@ -37,3 +39,17 @@ def check(resolved: Resolved, *, new: bool = True) -> None:
     beginning.check_evaluation(config, (observation_space, action_space))
     if new:
         beginning.check(config, (observation_space, action_space))
+
+
+def _check_replay(replay: ReplayConfig, hyper: Any) -> None:
+    window = hyper.replay_context + hyper.batch_length
+    if replay.capacity < window:
+        raise ConfigError(
+            f"replay.capacity is {replay.capacity}, less than one sequence of {window} rows: set it higher, or "
+            "hyper.batch_length lower."
+        )
+    if replay.latent_stride > 1 and hyper.replay_context != 1:
+        raise ConfigError(
+            f"replay.latent_stride is {replay.latent_stride}, for which hyper.replay_context must be 1, "
+            f"not {hyper.replay_context}."
+        )

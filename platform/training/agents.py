@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from oneiros.algorithms.contract import TRAINING_ONLY, Agent, Field, SpaceDict
-from oneiros.envs.spaces import flatten_action_space, flatten_observation_space
+from oneiros.envs.spaces import action_dtype, flatten_action_space, flatten_observation_space
 from oneiros.platform.config import ConfigError, find_algorithm
 from oneiros.platform.config.errors import explain
 from pydantic import ValidationError
@@ -84,7 +84,7 @@ def row_fields(agent: Agent, obs_space: SpaceDict, action_space: SpaceDict) -> d
 def experience_fields(obs_space: SpaceDict, action_space: SpaceDict) -> dict[str, Field]:
     """Return what a row of experience holds whatever the agent: observations, actions, reward and flags."""
     fields = {key: Field(space.shape or (), np.dtype(space.dtype)) for key, space in obs_space.items()}
-    fields |= {key: Field(space.shape or (), _action_dtype(space)) for key, space in action_space.items()}
+    fields |= {key: Field(space.shape or (), action_dtype(space)) for key, space in action_space.items()}
     fields["reward"] = Field((), np.dtype(np.float32))
     fields |= {flag: Field((), np.dtype(bool)) for flag in ("is_first", "is_last", "is_terminal")}
     return fields
@@ -100,7 +100,3 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
         raise ConfigError(f"device is {name}, but there are {torch.cuda.device_count()} CUDA devices, from cuda:0 on.")
     return device
-
-
-def _action_dtype(space: spaces.Space[Any]) -> np.dtype[Any]:
-    return np.dtype(np.float32 if isinstance(space, spaces.Box) else np.int64)

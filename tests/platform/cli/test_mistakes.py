@@ -26,6 +26,14 @@ import pytest
         (["train", "CartPole-v0.1"], "unknown environment 'CartPole-v0.1': did you mean 'CartPole-v1'?"),
         (["train", "CartPole-v1", "--set", "deter=12"], "but it is 12 (hyper.deter set by --set)."),
         (["train", "CartPole-v1", "--engine", "local", "--num-runners", "1"], "(engine set by --engine, num_runn"),
+        (
+            ["train", "CartPole-v1", "--set", "replay.capacity=1024", "--set", "hyper.batch_length=2048"],
+            "less than one sequence of 2049 rows",
+        ),
+        (
+            ["train", "CartPole-v1", "--set", "replay.latent_stride=8", "--set", "hyper.replay_context=0"],
+            "for which hyper.replay_context must be 1, not 0",
+        ),
         (["train", "CartPole-v1", "--set", "env_options.foo=3"], "CartPole-v1 takes no option 'foo'"),
         (["train", "CartPole-v1", "--set", "evaluation.env_options.foo=3"], "CartPole-v1 takes no option 'foo'"),
         (["train", "CartPole-v1", "--set", "evaluation.env_options=3"], "env_options must be a mapping, not 3"),
