@@ -189,6 +189,14 @@ class Belief(Correspondent, LearningAgent):
         """What each agent is about to do, ``(M, G, A)``: its policy's probabilities, or means of continuous actions."""
         return self.actor.expected(self.actor(torch.cat([feat, self.intents(feat)], -1)), legal)
 
+    def reads(self, key: str) -> bool:
+        """Whether ``examine``, ``tables`` and ``messages`` read this entry of rows.
+
+        They read images only where beliefs read the posterior, which is made anew from what was perceived.
+        """
+        images = {f"agent/{name}/{image}" for name, image in self.seats.image_key.items()}
+        return self.config.zero_order_reads == "posterior" or key not in images
+
     @torch.no_grad()
     def examine(self, rows: Mapping[str, NDArray[Any]]) -> dict[str, float]:
         """What the agents believed in rows ``(N, T, ...)`` that they acted in, against what was so (``measure``)."""

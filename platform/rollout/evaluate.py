@@ -28,6 +28,9 @@ LONGEST_EPISODE = 1_000_000
 class Examines(Protocol):
     """A policy that can say more about the rows that it acted in than what they paid."""
 
+    def reads(self, key: str) -> bool:
+        """Whether this entry of the rows is needed: all of an evaluation's lie in memory until it ends."""
+
     def examine(self, rows: Mapping[str, NDArray[Any]]) -> dict[str, float]:
         """Numbers about rows ``(N, T, ...)``, training-only keys included."""
 
@@ -130,7 +133,7 @@ def evaluate(
     if examines and isinstance(suite := find(env_id)[0], KnowsBounds):
         options |= suite.examination
     env, draws = _make(env_id, num_envs, vectorization, seed, options, film is not None)
-    examined: list[Mapping[str, NDArray[Any]]] = []
+    examined: list[dict[str, NDArray[Any]]] = []
     try:
         if correspondent is not None and not correspondent.keep_messages(True):
             correspondent = None
@@ -143,7 +146,7 @@ def evaluate(
             chunk = rollout.collect(1)
             alive()
             if examines or correspondent is not None:
-                examined.append(chunk.rows)
+                examined.append(_kept(chunk.rows, policy))
             if camera is not None:
                 frame = _frame(env)
                 camera.add(frame)
@@ -164,14 +167,14 @@ def evaluate(
                     f"an evaluation episode of {env_id} goes on after {longest_episode} steps: give it a time_limit"
                 )
         # The last observations of the episodes that ended just now are rows that nobody has asked for yet.
-        final = rollout.collect(1).rows if correspondent is not None else {}
+        final = _kept(rollout.collect(1).rows, policy) if correspondent is not None else {}
     finally:
         env.close()
         if correspondent is not None:
             correspondent.keep_messages(False)
     rows = _joined(examined)
     if correspondent is not None and messages is not None:
-        played = _joined([rows, final])
+        played = _joined([dict(rows), final])
         for number, (slot, nth) in enumerate(slots.places):
             for message in correspondent.messages(_episode(played, slot, nth)):
                 messages({"episode": number, **message})
@@ -199,9 +202,14 @@ def _make(
     return make_vector(env_id, num_envs, vectorization, seed, **options), False
 
 
-def _joined(parts: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """Rows ``(N, T, ...)`` that follow each other as one."""
-    return {key: np.concatenate([part[key] for part in parts], 1) for key in parts[0]} if parts else {}
+def _kept(rows: dict[str, NDArray[Any]], policy: Policy) -> dict[str, NDArray[Any]]:
+    """What ``policy`` reads of ``rows``; all, where it does not say."""
+    return {key: value for key, value in rows.items() if not isinstance(policy, Examines) or policy.reads(key)}
+
+
+def _joined(parts: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Rows ``(N, T, ...)`` that follow each other as one; takes them out of ``parts``, lest both lie in memory."""
+    return {key: np.concatenate([part.pop(key) for part in parts], 1) for key in list(parts[0])} if parts else {}
 
 
 def _episode(rows: Mapping[str, NDArray[Any]], slot: int, nth: int) -> dict[str, NDArray[Any]]:

@@ -1,4 +1,4 @@
-"""Beliefs about targets that read the posterior instead of one sample of it."""
+"""Beliefs about targets that read the posterior instead of one sample of it, and what an examination reads."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from oneiros.algorithms.belief import Belief
 from oneiros.algorithms.belief.measure import remembered
 
@@ -85,3 +86,17 @@ def test_what_the_posterior_is_shaped_by_is_the_belief(
         assert beliefs["zero"].requires_grad
         (gradient,) = torch.autograd.grad(beliefs["zero"].sum(), logits, allow_unused=True)
         assert (gradient is not None and float(gradient.abs().max()) > 0) == shapes
+
+
+@pytest.mark.parametrize("reads", ["sample", "posterior"])
+def test_images_are_read_again_only_where_beliefs_read_the_posterior(
+    make_agent: Callable[..., Belief], make_obs: Callable[..., Rows], reads: str
+) -> None:
+    seen = {**make_obs(seed=0), "agent/ann/view": torch.zeros(4, 16, 16, 3, dtype=torch.uint8)}
+    obs = {**make_agent().obs_space, "agent/ann/view": spaces.Box(0, 255, (16, 16, 3), np.uint8)}
+    agent = make_agent(obs, zero_order_reads=reads)
+    rows, _ = played(agent, lambda seed: seen)
+    kept = {key: value for key, value in rows.items() if agent.reads(key)}
+    assert rows.keys() - kept.keys() == ({"agent/ann/view"} if reads == "sample" else set())
+    for one, other in zip(remembered(agent.model, rows)[1:], remembered(agent.model, kept)[1:], strict=True):
+        assert torch.equal(one, other)

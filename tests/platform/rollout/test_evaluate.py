@@ -157,6 +157,19 @@ def test_an_episode_that_its_environment_lost_lowers_no_mean() -> None:
     assert set(result.lengths) <= {1, 10} and len(result.lengths) == 3
 
 
+def test_an_examiner_gets_the_rows_that_it_reads_and_no_others_are_kept() -> None:
+    class Examiner(CountingPolicy):
+        def reads(self, key: str) -> bool:
+            return key in ("is_first", "reward")
+
+        def examine(self, rows: Any) -> dict[str, float]:
+            assert sorted(rows) == ["is_first", "reward"]
+            return {"rows": float(rows["reward"].size)}
+
+    result = evaluate("evaluated/bimodal", Examiner(spaces.Discrete(4)), 3, num_envs=1)
+    assert result.extras["rows"] >= sum(result.lengths)
+
+
 class Frames:
     """A film that keeps the number drawn in each frame, and counts how many frames are alive."""
 
