@@ -3,7 +3,8 @@
     python tests/benchmarks/luanti_player.py 2000001 2000002 ... --video 2000001
 
 writes ``tests/benchmarks/results/luanti-player.json``: for each world, a map seed of the engine, the step at which each
-milestone was reached; and with ``--video``, a film of that world's episode.
+milestone was reached, and why the player stopped where it did not get to the diamond; and with ``--video``, a film of
+that world's episode.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ def play(world: int, most: int, film: Any = None) -> dict[str, Any]:
     """One episode; the inventory is empty at its beginning and nothing is ever given."""
     size = 64 if film is None else FILM_SIDE
     env = registry.make("luanti/diamond", worlds=[world], spare=False, oracle=True, size=size)
-    total, last = 0.0, False
+    total, last, fault = 0.0, False, ""
     counts = np.zeros(25, np.int64)
 
     def seen(action: int, outcome: Any) -> None:
-        nonlocal total, last
-        total, last = total + float(outcome[1]), bool(outcome[2])
+        nonlocal total, last, fault
+        total, last, fault = total + float(outcome[1]), bool(outcome[2]), outcome[4].get("fault", "")
         counts[action] += 1
         if film is not None and counts.sum() % FILM_EVERY == 0:
             film.append_data(outcome[0]["image"])
@@ -52,7 +53,7 @@ def play(world: int, most: int, film: Any = None) -> dict[str, Any]:
         "steps": player.steps,
         "died": last,
         "seconds": round(time.monotonic() - start, 1),
-        "stopped_because": player.ending,
+        "stopped_because": fault or player.ending,
     }
 
 
