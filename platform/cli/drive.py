@@ -16,7 +16,8 @@ from oneiros.platform.config import RunConfig
 from oneiros.platform.tracking import RunDirectory, Tracker
 
 if TYPE_CHECKING:
-    from oneiros.platform.training.engine import Engine, EvaluationResult
+    from oneiros.platform.rollout import EvaluationResult
+    from oneiros.platform.training.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +190,7 @@ class Drive:
         figures = {f"evaluation/{name}": value for name, value in result.metrics().items()}
         self._known.update(figures)
         self.tracker.record(figures, self.engine.env_steps)
-        self._surviving("failed_saves", lambda: self.run_directory.write_evaluation(result.to_dict()), OSError)
+        self._surviving("failed_saves", lambda: self.run_directory.write_evaluation(result.summary()), OSError)
         return result
 
     def _film(self) -> None:

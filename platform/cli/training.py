@@ -36,7 +36,7 @@ class Trained:
             "env_steps": outcome.env_steps,
             "seconds": round(outcome.seconds, 3),
             "checkpoint": str(outcome.checkpoint) if outcome.checkpoint else None,
-            "evaluation": outcome.evaluation.to_dict() if outcome.evaluation else None,
+            "evaluation": outcome.evaluation.summary() if outcome.evaluation else None,
         }
 
 
@@ -115,7 +115,7 @@ def tell(trained: Trained) -> None:
     outcome, run = trained.outcome, trained.run
     console.print(f"{outcome.env_steps:,} env steps in {duration(outcome.seconds)}: {outcome.reason}.")
     if outcome.evaluation is not None:
-        console.print(describe(outcome.evaluation.to_dict()))
+        console.print(describe(outcome.evaluation.summary()))
     if outcome.checkpoint is not None:
         console.print(f"Checkpoint {outcome.checkpoint}")
     if outcome.reason == "interrupted":

@@ -32,8 +32,9 @@ from oneiros.platform.engine.learner_calls import LearnerDied
 from oneiros.platform.engine.supervisor import Supervisor
 from oneiros.platform.engine.torch_flags import kept_torch_flags
 from oneiros.platform.engine.transfer import load_parts, save_parts
+from oneiros.platform.rollout import EvaluationResult
 from oneiros.platform.training.agents import agent_name
-from oneiros.platform.training.engine import EvaluationResult, Videos
+from oneiros.platform.training.engine import Videos
 from oneiros.platform.training.fine_tuning import read_learnt
 from oneiros.platform.training.loop import Loop
 from oneiros.platform.training.policy_file import save_policy

@@ -11,8 +11,9 @@ import ray
 from oneiros.platform.config import RunConfig
 from oneiros.platform.engine.algorithm import DreamerV3, WorldModelAlgorithm
 from oneiros.platform.engine.config import DreamerV3Config, WorldModelConfig
+from oneiros.platform.rollout import EvaluationResult
 from oneiros.platform.training.compiling import settle_compile
-from oneiros.platform.training.engine import EvaluationResult, Videos
+from oneiros.platform.training.engine import Videos
 
 
 class RLlibEngine:

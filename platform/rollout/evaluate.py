@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -19,7 +18,8 @@ from oneiros.envs.vector.fault import EnvironmentBroken
 from oneiros.envs.vector.slot import MOST_FAULTS
 from oneiros.platform.rollout.episode import Episode
 from oneiros.platform.rollout.loop import Rollout
-from oneiros.platform.rollout.shares import count_shares, intervals
+from oneiros.platform.rollout.result import EvaluationResult
+from oneiros.platform.rollout.shares import count_shares
 
 LONGEST_EPISODE = 1_000_000
 
@@ -66,33 +66,6 @@ class Film(Protocol):
 
     def restart(self) -> None:
         """Forget what came so far."""
-
-
-@dataclass(frozen=True)
-class EvaluationResult:
-    """Statistics over ``episodes`` whole episodes."""
-
-    episodes: int
-    return_mean: float
-    return_std: float
-    length_mean: float
-    returns: tuple[float, ...]
-    lengths: tuple[int, ...]
-    extras: Mapping[str, float] = field(default_factory=dict)
-    """Means of what the environment says of its episodes, and what the policy says of its rows (``Examines``)."""
-    tables: Mapping[str, NDArray[np.float64]] = field(default_factory=dict, compare=False)
-    """What plots of the rows are drawn from (``Tabulates``)."""
-    faults: int = 0
-    """Episodes that a fault of the environment cut short; they are not among ``episodes``."""
-    shares: Mapping[str, int] = field(default_factory=dict)
-    """Of what every episode says 0 or 1: in how many it was 1."""
-
-    def summary(self) -> dict[str, Any]:
-        """Everything but the tables, ready for JSON; ``intervals`` holds Wilson's 95% intervals of the shares."""
-        values = asdict(self)
-        del values["tables"], values["shares"]
-        lists = {"returns": list(self.returns), "lengths": list(self.lengths), "extras": dict(self.extras)}
-        return {**values, **lists, "intervals": intervals(self.shares, self.episodes)}
 
 
 def evaluate(
@@ -257,14 +230,9 @@ def _result(
     said: Mapping[str, float],
     tables: Mapping[str, NDArray[np.float64]],
 ) -> EvaluationResult:
-    scores = np.array([episode.score for episode in slots.episodes])
     keys = sorted({key for episode in slots.episodes for key in episode.extras})
     return EvaluationResult(
-        episodes=len(scores),
-        return_mean=float(scores.mean()),
-        return_std=float(scores.std()),
-        length_mean=float(np.mean([episode.length for episode in slots.episodes])),
-        returns=tuple(float(score) for score in scores),
+        returns=tuple(episode.score for episode in slots.episodes),
         lengths=tuple(episode.length for episode in slots.episodes),
         extras={key: float(np.mean([episode.extras.get(key, 0.0) for episode in slots.episodes])) for key in keys}
         | dict(said),

@@ -2,94 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from oneiros.platform.config import RunConfig
-from oneiros.platform.rollout import EvaluationResult as RolloutResult
-from oneiros.platform.rollout.shares import intervals
+from oneiros.platform.rollout import EvaluationResult
 
 Videos = dict[str, NDArray[np.uint8]]
 """By name, ``(T, height, width, 3)``."""
-
-
-@dataclass(frozen=True)
-class EvaluationResult:
-    """How the policy did in whole episodes, with its best actions."""
-
-    episodes: int
-    return_mean: float
-    return_std: float
-    length_mean: float
-    env_steps: int
-    """Policy steps of training before the evaluation."""
-    returns: tuple[float, ...]
-    lengths: tuple[int, ...]
-    faults: int = 0
-    """Episodes that a fault of the environment cut short; they are not among ``episodes``."""
-    extras: Mapping[str, float] = field(default_factory=dict)
-    """What the environment says of its episodes, and the policy of what it did in them; means over ``parts`` played."""
-    shares: Mapping[str, int] = field(default_factory=dict)
-    """Of what every episode says 0 or 1, such as whether a milestone was reached: in how many it was 1."""
-
-    @classmethod
-    def join(cls, parts: Sequence[RolloutResult], env_steps: int) -> EvaluationResult:
-        """Join what was played, possibly in several processes; at least one episode in all."""
-        returns = tuple(score for part in parts for score in part.returns)
-        lengths = tuple(length for part in parts for length in part.lengths)
-        return cls(
-            episodes=len(returns),
-            return_mean=float(np.mean(returns)),
-            return_std=float(np.std(returns)),
-            length_mean=float(np.mean(lengths)),
-            env_steps=env_steps,
-            returns=returns,
-            lengths=lengths,
-            faults=sum(part.faults for part in parts),
-            extras=_means(parts),
-            shares=_shares(parts),
-        )
-
-    @property
-    def intervals(self) -> dict[str, list[float]]:
-        """Wilson's 95% interval of each share, by name."""
-        return intervals(self.shares, self.episodes)
-
-    def metrics(self) -> dict[str, float]:
-        """The numbers worth a curve; for each share also the ends of its interval, ``<name>_low`` and ``_high``."""
-        ends = {
-            f"{name}_{end}": value
-            for name, interval in self.intervals.items()
-            for end, value in zip(("low", "high"), interval, strict=True)
-        }
-        own = {"return_mean": self.return_mean, "return_std": self.return_std, "length_mean": self.length_mean}
-        return {**self.extras, **ends, **own}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON holds it."""
-        lists = {"returns": list(self.returns), "lengths": list(self.lengths)}
-        values = asdict(self)
-        del values["shares"]
-        return {**values, **lists, "extras": dict(self.extras), "intervals": self.intervals}
-
-
-def _means(parts: Sequence[RolloutResult]) -> dict[str, float]:
-    """Means of the extras, weighed by episodes, over the parts that have them."""
-    means = {}
-    for key in sorted({key for part in parts for key in part.extras}):
-        having = [part for part in parts if key in part.extras]
-        means[key] = float(np.average([part.extras[key] for part in having], weights=[p.episodes for p in having]))
-    return means
-
-
-def _shares(parts: Sequence[RolloutResult]) -> dict[str, int]:
-    """Sums of the shares' counts, of what all parts know."""
-    known = set.intersection(*(set(part.shares) for part in parts))
-    return {name: sum(part.shares[name] for part in parts) for name in sorted(known)}
 
 
 class Engine(Protocol):

@@ -17,10 +17,11 @@ from oneiros.platform.checkpoint import (
     write_checkpoint,
 )
 from oneiros.platform.config import RunConfig
+from oneiros.platform.rollout import EvaluationResult
 from oneiros.platform.training.agents import agent_name, build_agent, hyperparameters, resolve_device
 from oneiros.platform.training.assembly import build_core
 from oneiros.platform.training.compiling import settle_compile
-from oneiros.platform.training.engine import EvaluationResult, Videos
+from oneiros.platform.training.engine import Videos
 from oneiros.platform.training.fine_tuning import adopt, read_learnt
 from oneiros.platform.training.playing import play
 from oneiros.platform.training.policy_file import save_policy

@@ -6,10 +6,9 @@ from typing import Any
 
 from gymnasium import spaces
 from oneiros.platform.config import RunConfig
-from oneiros.platform.rollout import evaluate
+from oneiros.platform.rollout import EvaluationResult, evaluate
 from oneiros.platform.training.agents import build_agent
 from oneiros.platform.training.core import LearnerCore
-from oneiros.platform.training.engine import EvaluationResult
 
 
 def play(

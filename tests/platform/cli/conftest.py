@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import yaml
-from oneiros.platform.training.engine import EvaluationResult
+from oneiros.platform.rollout import EvaluationResult
 
 TINY = [
     *("--engine", "local", "--size", "1m", "--set", "batch_size=2", "--set", "batch_length=8"),
@@ -77,8 +77,7 @@ class FakeEngine:
     def evaluate(self, episodes, seed):
         self.calls.append(("evaluate", self.env_steps))
         scores = tuple(self.returns(self.env_steps) for _ in range(episodes))
-        mean = float(np.mean(scores))
-        return EvaluationResult(episodes, mean, 0.0, 7.0, self.env_steps, scores, (7,) * episodes)
+        return EvaluationResult(scores, (7,) * episodes, env_steps=self.env_steps)
 
     def videos(self):
         self.calls.append(("videos", self.env_steps))

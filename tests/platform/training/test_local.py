@@ -136,8 +136,8 @@ def test_an_evaluation_leaves_training_as_it_was():
     result = evaluated.evaluate(5, seed=9)
     assert result.episodes == 5 and len(result.returns) == 5 and result.env_steps == plain.env_steps
     assert result == plain.evaluate(5, seed=9)
-    assert {"episodes", "return_mean", "return_std", "length_mean", "env_steps"} <= result.to_dict().keys()
-    json.dumps(result.to_dict())
+    assert {"episodes", "return_mean", "return_std", "length_mean", "env_steps"} <= result.summary().keys()
+    json.dumps(result.summary())
     evaluated.evaluate(3, seed=10)
     assert comparable(plain.step()) == comparable(evaluated.step())
     assert_same_tensors(weights(plain), weights(evaluated))
