@@ -62,7 +62,7 @@ def one(world: int, steps: int, view: int) -> dict[str, Any]:
 
 
 def several(count: int, steps: int) -> dict[str, Any]:
-    """Games that step at once, each with a driving process of its own."""
+    """Games of one vector, which wait for each other at every step; luanti_cores.py measures such as do not."""
     worlds = {"worlds": [OPEN_LAND], "spare": False}
     env = registry.make_vector("luanti/diamond", count, "async", seed=0, **worlds)
     try:
