@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 
 import numpy as np
+import pytest
 import torch
 from gymnasium import spaces
 from oneiros.algorithms.dreamerv3 import DreamerV3, Hyperparameters
@@ -89,9 +90,9 @@ def sequences(history: list[dict[str, np.ndarray]], rng: np.random.Generator) ->
     return as_tensors({k: np.stack([[row[k][e] for row in window] for e, window in windows]) for k in history[0]})
 
 
-def mean_return_of_training(seed: int, steps: int = 1200) -> float:
+def mean_return_of_training(config: Hyperparameters, seed: int, steps: int = 1200) -> float:
     """Act, record and update once a step; the mean return of recent episodes when that is enough, or time is up."""
-    agent = DreamerV3(CONFIG, SPACE, {"action": spaces.Discrete(ACTIONS)}, seed=seed)
+    agent = DreamerV3(config, SPACE, {"action": spaces.Discrete(ACTIONS)}, seed=seed)
     env, rng = Cues(seed), np.random.default_rng(seed)
     history: list[dict[str, np.ndarray]] = []
     returns: deque[float] = deque(maxlen=RECENT)
@@ -112,5 +113,7 @@ def mean_return_of_training(seed: int, steps: int = 1200) -> float:
     return float(np.mean(returns))
 
 
-def test_learns_to_act_on_what_it_remembers() -> None:
-    assert mean_return_of_training(seed=0) >= ENOUGH
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_learns_to_act_on_what_it_remembers(precision: str) -> None:
+    config = CONFIG.model_copy(update={"precision": precision})
+    assert mean_return_of_training(config, seed=1) >= ENOUGH
