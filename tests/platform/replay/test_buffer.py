@@ -121,7 +121,7 @@ def test_rows_may_say_which_of_them_have_latents(tools: SimpleNamespace) -> None
     assert 0 < batch["latent_valid"].sum() < 200
     np.testing.assert_array_equal(batch["latent_valid"], batch["obs"][:, 0, 2] >= 20)
     chunk.rows["latent_valid"] = np.ones((1, 39), bool)
-    with pytest.raises(ReplayMismatch, match="'latent_valid' have .1, 39. streams"):
+    with pytest.raises(ReplayMismatch, match=r"'latent_valid' have .1, 39. streams"):
         replay.add(chunk)
 
 
