@@ -58,7 +58,6 @@ RLLIB_NAMES = {
 }
 """What RLlib and Tune users look for under ``env_runners``, and our name of it."""
 
-
 Result = TypeVar("Result")
 
 
@@ -112,10 +111,7 @@ class WorldModelAlgorithm(Algorithm):
             log.warning(
                 "%d env runners and %d learners need %g processors, and Ray has %g: training waits for more nodes; "
                 "or set num_cpus_per_env_runner or num_cpus_per_learner lower",
-                config.num_env_runners,
-                config.num_learners,
-                needed,
-                there,
+                *(config.num_env_runners, config.num_learners, needed, there),
             )
 
     def _build_loop(self) -> Loop:
