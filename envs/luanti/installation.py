@@ -13,7 +13,7 @@ from pathlib import Path
 from oneiros.envs.contract import MissingDependency, Requirement
 
 HERE = Path(__file__).parent
-SHIM_SOURCES = (HERE / "native" / "shim.c", HERE / "native" / "culling.c")
+SHIM_SOURCES = tuple(HERE / "native" / name for name in ("shim.c", "culling.c", "chance.c"))
 GAME_SOURCE = HERE / "game"
 GAME = "oneiros"
 APT = "apt-get install -y --no-install-recommends minetest minetest-data xvfb libgl1-mesa-dri gcc libc6-dev libx11-dev"

@@ -5,7 +5,10 @@ tests/benchmarks/luanti_repeat.py compares longer episodes, in more worlds, betw
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +86,36 @@ def test_threads_that_are_late_change_nothing(tmp_path: Path, monkeypatch: pytes
     found, _ = episode(150)
     assert [step for step in range(150) if expected[step] != found[step]] == []
     assert pictures > 50 and any(row[-1] > 0 for row in expected)
+
+
+ORDER = '''
+import ctypes, sys
+lua = ctypes.CDLL(sys.argv[1])
+lua.luaL_newstate.restype = lua.lua_tolstring.restype = ctypes.c_void_p
+state = ctypes.c_void_p(lua.luaL_newstate())
+lua.luaL_openlibs(state)
+lua.luaL_loadstring(state, b"""
+local names, objects, order = {}, {}, {}
+for i = 1, 60 do names["default:node_" .. i], objects[{}] = i, i end
+for _, i in pairs(names) do order[#order + 1] = i end
+for _, i in pairs(objects) do order[#order + 1] = i end
+return table.concat(order, " ")
+""")
+assert lua.lua_pcall(state, 0, 1, 0) == 0
+print(ctypes.string_at(lua.lua_tolstring(state, -1, None)).decode())
+'''
+
+
+def test_scripts_go_through_their_tables_in_the_same_order_in_every_process() -> None:
+    program = installation.program("minetest")
+    assert program is not None
+    linked = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"libluajit\S+ => (\S+)", linked)
+    if found is None:
+        pytest.skip("this Luanti has its Lua inside")
+    words = [sys.executable, "-c", ORDER, found.group(1)]
+    # As the game has it.
+    preloaded = {**os.environ, "LD_PRELOAD": str(installation.shim()), "ONEIROS_LUANTI_MEMORY": "-1"}
+    orders = [subprocess.run(words, env=preloaded, capture_output=True, text=True, check=True).stdout for _ in range(3)]
+    assert sorted(map(int, orders[0].split())) == sorted([*range(1, 61)] * 2)
+    assert orders[0] == orders[1] == orders[2]
