@@ -157,6 +157,7 @@ def test_whoever_acts_may_be_ended_for_good_and_another_take_its_place(algorithm
     """As when a learner is built again elsewhere."""
     before = algorithm.train()
     ray.kill(algorithm.flow.server)
+    algorithm.flow.drain()
     algorithm._inference_place = None
     algorithm._place_inference()
     algorithm.flow.publish()
