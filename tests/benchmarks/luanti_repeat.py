@@ -4,10 +4,6 @@
 
 writes ``tests/benchmarks/results/luanti-repeat.json``: for each world, what each further process saw beside the first,
 step by step. The first process plays on one core, so that its game's threads take turns; the others on all cores.
-
-Longer episodes can still go apart, in more than pictures: of two in which the scripted player played world 2000002
-under one commit (03438f0), each milestone up to step 6,930 came at the same step, and the next at 7,217 in one and at
-7,246 in the other. Why is not known yet.
 """
 
 from __future__ import annotations
