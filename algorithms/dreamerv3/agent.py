@@ -6,7 +6,7 @@ width of a feature, ``A`` the flat action width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -24,6 +24,7 @@ from oneiros.algorithms.dreamerv3.world_model import WorldModel
 from oneiros.algorithms.nn.distributions import twohot_losses, twohot_mean, twohot_smooth_mean
 from oneiros.algorithms.nn.layers import MLP, frozen
 from oneiros.algorithms.nn.learning_agent import LearningAgent
+from oneiros.algorithms.nn.pieces import compiled, make_ready
 from oneiros.algorithms.nn.precision import choose_compile, choose_precision
 from oneiros.algorithms.nn.weights import Weights
 from torch import Tensor, nn
@@ -388,9 +389,11 @@ class DreamerV3(LearningAgent):
 
     def compile(self) -> None:
         """Compile the small pieces of the update; the loops over time stay in Python."""
+        make_ready()
+        structure = repr((self.config, self.obs_space, self.action_space, self.device, self.dtype, self.scan_dtype))
 
-        def piece(fn: Callable[..., Any]) -> Any:
-            return torch.compile(fn, dynamic=False, fullgraph=True)
+        def piece(method: Any) -> Any:
+            return compiled(method, structure)
 
         rssm, model = self.model.rssm, self.model
         rssm.tapped_step = piece(rssm.tapped_step)  # type: ignore[method-assign]

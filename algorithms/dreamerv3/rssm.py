@@ -20,7 +20,7 @@ from oneiros.algorithms.nn.distributions import (
 )
 from oneiros.algorithms.nn.gates import gated
 from oneiros.algorithms.nn.layers import MLP, Block, BlockLinear, Linear, NormSiLU
-from oneiros.algorithms.nn.recurrence import Taps, scale_taps, scaled, tapped
+from oneiros.algorithms.nn.recurrence import PLAIN, Plain, Tapping, Taps, scale_taps
 from torch import Tensor, nn
 
 BLOCKS = 8
@@ -63,12 +63,15 @@ class BlockGRU(nn.Module):
         out: Tensor = self.from_action(action / action.detach().abs().clamp(min=1.0))
         return out
 
-    def forward(self, deter: Tensor, stoch: Tensor, action: Tensor) -> Tensor:
-        """Return the next deter ``(N, D)``; ``action`` ``(N, hidden)`` is embedded already."""
+    def forward(self, deter: Tensor, stoch: Tensor, action: Tensor, way: Plain = PLAIN) -> Tensor:
+        """Return the next deter ``(N, D)``; ``action`` ``(N, hidden)`` is embedded already.
+
+        ``way`` is how to go through the layers.
+        """
         n, d = deter.shape
-        inputs = torch.cat([self.from_deter(deter), self.from_stoch(stoch), action], -1)
-        x = self.hidden_norm(self.hidden_deter(deter) + self.hidden_inputs(inputs))
-        return gated(self.gates(x).view(n, self.blocks, 3, d // self.blocks), deter)
+        inputs = torch.cat([way.block(self.from_deter, deter), way.block(self.from_stoch, stoch), action], -1)
+        x = way.norm(self.hidden_norm, way.layer(self.hidden_deter, deter) + way.layer(self.hidden_inputs, inputs))
+        return gated(way.layer(self.gates, x).view(n, self.blocks, 3, d // self.blocks), deter)
 
 
 class RSSM(nn.Module):
@@ -108,14 +111,14 @@ class RSSM(nn.Module):
 
     @property
     def recurrent(self) -> list[Linear | BlockLinear]:
-        """The layers that work at every step of ``observe``."""
+        """The layers that work at every step of ``observe``, in the order in which they do."""
         gru = self.gru
         projections = [gru.from_deter.linear, gru.from_stoch.linear]
         return [*projections, gru.hidden_deter, gru.hidden_inputs, gru.gates, self.post_deter, self.post_logits]
 
     @property
     def norms(self) -> list[NormSiLU]:
-        """The norms that work at every step of ``observe``."""
+        """The norms that work at every step of ``observe``, in the order in which they do."""
         return [self.gru.from_deter.norm, self.gru.from_stoch.norm, self.gru.hidden_norm, self.post_norm]
 
     def initial(self, batch: int, dtype: torch.dtype, device: torch.device) -> Latents:
@@ -155,12 +158,22 @@ class RSSM(nn.Module):
         return logits
 
     def observe_step(
-        self, deter: Tensor, stoch: Tensor, action: Tensor, tokens: Tensor, first: Tensor, uniform: Tensor
+        self,
+        deter: Tensor,
+        stoch: Tensor,
+        action: Tensor,
+        tokens: Tensor,
+        first: Tensor,
+        uniform: Tensor,
+        way: Plain = PLAIN,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One step of ``observe``: ``action`` and ``tokens`` are projected, ``first`` ``(N, 1)`` is true at resets."""
+        """One step of ``observe``: ``action`` and ``tokens`` are projected, ``first`` ``(N, 1)`` is true at resets.
+
+        ``way`` is how to go through the layers.
+        """
         # Filled, not multiplied by zero: a NaN from before the reset must not outlive it.
-        deter = self.gru(deter.masked_fill(first, 0), stoch.masked_fill(first, 0), action)
-        logits = self.post_logits(self.post_norm(self.post_deter(deter) + tokens))
+        deter = self.gru(deter.masked_fill(first, 0), stoch.masked_fill(first, 0), action, way)
+        logits = way.layer(self.post_logits, way.norm(self.post_norm, way.layer(self.post_deter, deter) + tokens))
         return deter, self.sample(logits, uniform), logits
 
     def tapped_step(
@@ -177,10 +190,11 @@ class RSSM(nn.Module):
 
         Beyond those of the layers, ``taps`` may hold the scales of the ``norms``.
         """
-        layers = self.recurrent
-        with tapped(layers, taps[: len(layers)]) as inputs, scaled(self.norms, taps[len(layers) :]):
-            deter, stoch, logits = self.observe_step(deter, stoch, action, tokens, first, uniform)
-        return deter, stoch, logits, inputs
+        layers = len(self.recurrent)
+        way = Tapping(taps[:layers], taps[layers:])
+        deter, stoch, logits = self.observe_step(deter, stoch, action, tokens, first, uniform, way)
+        assert len(way.read) == layers, "a layer of `recurrent` was not used"
+        return deter, stoch, logits, way.read
 
     def observe(
         self, tokens: Tensor, action: Tensor, is_first: Tensor, state: Latents, uniform: Tensor

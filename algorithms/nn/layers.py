@@ -38,10 +38,6 @@ class Layer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.low_weight: Tensor | None = None
         self.low_bias: Tensor | None = None
-        self.tap: Tensor | None = None
-        """Inside ``recurrence.tapped``: what to add in place of the bias."""
-        self.read: Tensor | None = None
-        """The input of the tapped call, without its graph."""
 
     def weights(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         """Return weight and bias in ``dtype``: the masters for float32, else this update's copies."""
@@ -76,13 +72,15 @@ class Linear(Layer):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., inputs)`` to ``(..., outputs)``."""
         weight, bias = self.weights(x.dtype)
-        if self.tap is not None:
-            self.read = x.detach()
-            if x.device.type == "cpu":
-                return torch.addmm(self.tap, x, weight.detach().t())
-            # A GPU would copy the tap first; apart, what comes next adds it, if that is compiled.
-            return x @ weight.detach().t() + self.tap
         return F.linear(x, weight, bias)
+
+    def tapped(self, x: Tensor, tap: Tensor) -> Tensor:
+        """``forward`` of ``(N, inputs)`` with ``tap`` for a bias and constant weights; see ``recurrence``."""
+        weight = self.weights(x.dtype)[0].detach()
+        if x.device.type == "cpu":
+            return torch.addmm(tap, x, weight.t())
+        # A GPU would copy the tap first; apart, what comes next adds it, if that is compiled.
+        return x @ weight.t() + tap
 
     def recall(self, x: Tensor, out: Tensor) -> Tensor:
         """``forward`` of ``(N, inputs)``, which put out ``out`` ``(N, outputs)`` before, now with gradients."""
@@ -108,22 +106,31 @@ class BlockLinear(Layer):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, inputs)`` to ``(N, outputs)``, block by block."""
         weight, bias = self.weights(x.dtype)
-        n, g = x.shape[0], self.blocks
-        blocks = x.view(n, g, -1).transpose(0, 1)
-        if self.tap is not None:
-            self.read = x.detach()
-            if x.device.type == "cpu":
-                y = torch.baddbmm(self.tap, blocks, weight.detach())
-            else:
-                y = torch.bmm(blocks, weight.detach()) + self.tap
-        elif bias is None:
-            y = torch.bmm(blocks, weight)
-        elif torch.compiler.is_compiling():
+        blocks = self._split(x)
+        if bias is None:
+            return self._join(torch.bmm(blocks, weight))
+        bias = bias.view(self.blocks, 1, -1)
+        if torch.compiler.is_compiling():
             # The sum is part of whatever follows, and costs no pass of its own.
-            y = torch.bmm(blocks, weight) + bias.view(g, 1, -1)
-        else:
-            y = torch.baddbmm(bias.view(g, 1, -1), blocks, weight)
-        return y.transpose(0, 1).reshape(n, -1)
+            return self._join(torch.bmm(blocks, weight) + bias)
+        return self._join(torch.baddbmm(bias, blocks, weight))
+
+    def tapped(self, x: Tensor, tap: Tensor) -> Tensor:
+        """``forward`` with ``tap`` for a bias and constant weights; see ``recurrence``."""
+        weight, blocks = self.weights(x.dtype)[0].detach(), self._split(x)
+        if x.device.type == "cpu":
+            return self._join(torch.baddbmm(tap, blocks, weight))
+        return self._join(torch.bmm(blocks, weight) + tap)
+
+    def _split(self, x: Tensor) -> Tensor:
+        blocks = x.view(x.shape[0], self.blocks, -1).transpose(0, 1)
+        if torch.compiler.is_compiling() and x.device.type == "cpu":
+            # Whatever computes x then writes it block by block; oneDNN would copy it.
+            return blocks.contiguous()
+        return blocks
+
+    def _join(self, y: Tensor) -> Tensor:
+        return y.transpose(0, 1).reshape(y.shape[1], -1)
 
     def tap_shape(self, rows: int) -> tuple[int, ...]:
         """The shape of a tap for ``rows`` rows: ``(blocks, N, outputs of a block)``."""
@@ -187,13 +194,13 @@ class NormSiLU(nn.Module):
     def __init__(self, units: int):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(units))
-        self.tap: Tensor | None = None
-        """Inside ``recurrence.scaled``: the scale, repeated for every row."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``(..., units)`` or ``(N, units, H, W)``; the result keeps the input's dtype."""
-        axis, scale = (1, self.scale[:, None, None]) if x.ndim == 4 else (-1, self.scale)
-        scale = scale if self.tap is None else self.tap
+        return self.scaled(x, self.scale[:, None, None], 1) if x.ndim == 4 else self.scaled(x, self.scale)
+
+    def scaled(self, x: Tensor, scale: Tensor, axis: int = -1) -> Tensor:
+        """``forward`` over ``axis`` with a ``scale`` that may be one for every row; see ``recurrence``."""
         if torch.compiler.is_compiling():
             square = torch.linalg.vector_norm(x, dim=axis, keepdim=True, dtype=torch.float32).square()
             return F.silu(x * torch.rsqrt(square / x.shape[axis] + NORM_EPS) * scale).to(x.dtype)

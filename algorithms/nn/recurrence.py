@@ -3,19 +3,19 @@
 Autograd would form a small product at every step, round it to the compute dtype and add it to the sum of those before.
 Here the weights are constants of a step, and what a layer adds to its product, the bias, is slice ``t`` of one tensor,
 its *tap*. The gradient of a tap is that of the layer's outputs at all steps; with all inputs it makes the gradients.
+A step is written once, for any way through its layers (``Plain``, ``Tapping``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from oneiros.algorithms.nn.layers import BlockLinear, Linear, NormSiLU
+from oneiros.algorithms.nn.layers import Block, BlockLinear, Linear, NormSiLU
 from torch import Tensor
 
-Tapped = Linear | BlockLinear
+TappedLayer = Linear | BlockLinear
 
 
 class _Tap(torch.autograd.Function):
@@ -42,7 +42,7 @@ class _Tap(torch.autograd.Function):
 class Taps:
     """The taps of ``layers`` for ``steps`` steps of ``rows`` rows in ``dtype``, and what the layers have read."""
 
-    def __init__(self, layers: Sequence[Tapped], steps: int, rows: int, dtype: torch.dtype):
+    def __init__(self, layers: Sequence[TappedLayer], steps: int, rows: int, dtype: torch.dtype):
         self.inputs: list[list[Tensor]] = [[] for _ in layers]
         taps = []
         for layer, inputs in zip(layers, self.inputs, strict=True):
@@ -57,35 +57,52 @@ class Taps:
             seen.append(value)
 
 
-@contextmanager
-def tapped(layers: Sequence[Tapped], taps: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Inside, each of ``layers`` works once, its tap for a bias; yields a list that holds the inputs afterwards."""
-    inputs: list[Tensor] = []
-    for layer, tap in zip(layers, taps, strict=True):
-        layer.tap = tap
-    try:
-        yield inputs
-        for layer in layers:
-            assert layer.read is not None, "a tapped layer was not used"
-            inputs.append(layer.read)
-    finally:
-        for layer in layers:
-            layer.tap = layer.read = None
-
-
 def scale_taps(norms: Sequence[NormSiLU], steps: int, rows: int) -> list[tuple[Tensor, ...]]:
     """For each step, the scale of each of ``norms`` once a row ``(N, units)``: their gradients are summed only once."""
     taps = [norm.scale.expand(steps, rows, -1).unbind(0) for norm in norms]
     return list(zip(*taps, strict=True))
 
 
-@contextmanager
-def scaled(norms: Sequence[NormSiLU], taps: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, each of ``norms`` scales by its tap; without any taps, as ever."""
-    for norm, tap in zip(norms, taps, strict=False):
-        norm.tap = tap
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.tap = None
+class Plain:
+    """How a step of a recurrence goes through its layers and norms: each as it is."""
+
+    def layer(self, layer: TappedLayer, x: Tensor) -> Tensor:
+        """Apply ``layer``."""
+        y: Tensor = layer(x)
+        return y
+
+    def norm(self, norm: NormSiLU, x: Tensor) -> Tensor:
+        """Apply ``norm``."""
+        y: Tensor = norm(x)
+        return y
+
+    def block(self, block: Block, x: Tensor) -> Tensor:
+        """Apply ``block``: its layer, then its norm."""
+        return self.norm(block.norm, self.layer(block.linear, x))
+
+
+PLAIN = Plain()
+
+
+class Tapping(Plain):
+    """Goes through layers with the next of ``taps`` each, and through norms with the next of ``scales`` if given.
+
+    ``read`` holds what each layer read, without its graph.
+    """
+
+    def __init__(self, taps: Sequence[Tensor], scales: Sequence[Tensor] = ()):
+        self.taps, self.scales, self.normed = taps, scales, 0
+        self.read: list[Tensor] = []
+
+    def layer(self, layer: TappedLayer, x: Tensor) -> Tensor:
+        """Apply ``layer`` with its tap for a bias."""
+        tap = self.taps[len(self.read)]
+        self.read.append(x.detach())
+        return layer.tapped(x, tap)
+
+    def norm(self, norm: NormSiLU, x: Tensor) -> Tensor:
+        """Apply ``norm``, with the scale repeated for every row where there are such."""
+        if not self.scales:
+            return super().norm(norm, x)
+        self.normed += 1
+        return norm.scaled(x, self.scales[self.normed - 1])

@@ -24,7 +24,8 @@ class _Cast(torch.autograd.Function):
     def forward(ctx: Any, weights: Weights, *masters: Tensor) -> tuple[Tensor, ...]:
         ctx.weights = weights
         ctx.set_materialize_grads(False)
-        return tuple(view.detach() for view in weights.low_views)
+        # Not as views of one buffer: the compiler takes several times as long over each of those.
+        return tuple(view.data for view in weights.low_views)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[None, ...]:
@@ -55,7 +56,7 @@ class Weights:
             param.requires_grad_(trained)
         self.grads = self._views(self.grad) if trained else []
         for param, view in zip(self.params, self.grads, strict=False):
-            param.grad = view
+            param.grad = view.data
         self._low(trained)
 
     def _views(self, flat: Tensor) -> list[Tensor]:

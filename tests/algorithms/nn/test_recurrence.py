@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from oneiros.algorithms.nn.layers import BlockLinear, Linear
-from oneiros.algorithms.nn.recurrence import Taps, tapped
+from oneiros.algorithms.nn.recurrence import PLAIN, Plain, Tapping, Taps
 from oneiros.algorithms.nn.weights import Weights
 from torch import Tensor, nn
 
@@ -23,8 +23,9 @@ class Cell(nn.Module):
         self.bare_blocks = BlockLinear(16, 16, 4, bias=False)
         self.layers: list[Linear | BlockLinear] = [self.dense, self.bare, self.blocks, self.bare_blocks]
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return torch.tanh(self.blocks(torch.tanh(self.dense(x) + self.bare(y))) + self.bare_blocks(x))
+    def forward(self, x: Tensor, y: Tensor, way: Plain = PLAIN) -> Tensor:
+        hidden = torch.tanh(way.layer(self.dense, x) + way.layer(self.bare, y))
+        return torch.tanh(way.layer(self.blocks, hidden) + way.layer(self.bare_blocks, x))
 
 
 def unrolled(cell: Cell, x: Tensor, inputs: Tensor, taps: Taps | None = None) -> Tensor:
@@ -33,9 +34,9 @@ def unrolled(cell: Cell, x: Tensor, inputs: Tensor, taps: Taps | None = None) ->
         if taps is None:
             x = cell(x, y)
         else:
-            with tapped(cell.layers, taps.steps[t]) as read:
-                x = cell(x, y)
-            taps.record(read)
+            way = Tapping(taps.steps[t])
+            x = cell(x, y, way)
+            taps.record(way.read)
         outs.append(x)
     return torch.stack(outs)
 
@@ -80,9 +81,9 @@ def test_deferred_gradients_of_low_precision_copies_are_rounded_once() -> None:
     taps = Taps([linear, blocks], 64, 8, torch.bfloat16)
     total = torch.zeros(())
     for a, b, tap in zip(x, d, taps.steps, strict=True):
-        with tapped([linear, blocks], tap) as read:
-            total = total + ((linear(a) + blocks(a)) * b).float().sum()
-        taps.record(read)
+        way = Tapping(tap)
+        total = total + ((way.layer(linear, a) + way.layer(blocks, a)) * b).float().sum()
+        taps.record(way.read)
     total.backward()
     exact = torch.einsum("tno,tni->oi", d.double(), x.double())
     in_blocks = torch.stack([exact[4 * g : 4 * g + 4, 4 * g : 4 * g + 4].t() for g in range(4)])
@@ -91,17 +92,15 @@ def test_deferred_gradients_of_low_precision_copies_are_rounded_once() -> None:
         assert distance(own, expected) < 0.003, "half a unit of bfloat16's eighth bit is 0.002"
 
 
-def test_what_a_step_leaves_behind_is_nothing() -> None:
+def test_what_a_step_has_read_holds_no_graph() -> None:
     cell = Cell()
-    taps = Taps(cell.layers, 2, ROWS, torch.float32)
-    with tapped(cell.layers, taps.steps[0]) as read:
-        cell(torch.randn(ROWS, 16), torch.randn(ROWS, 16))
-    assert len(read) == 4 and not any(x.requires_grad for x in read)
-    assert all(layer.tap is None and layer.read is None for layer in cell.layers)
+    way = Tapping(Taps(cell.layers, 2, ROWS, torch.float32).steps[0])
+    cell(torch.randn(ROWS, 16, requires_grad=True), torch.randn(ROWS, 16), way)
+    assert len(way.read) == 4 and not any(x.requires_grad for x in way.read)
 
 
-def test_a_tapped_layer_that_is_not_used_is_a_mistake() -> None:
+def test_a_layer_without_a_tap_is_a_mistake() -> None:
     cell = Cell()
-    taps = Taps(cell.layers, 1, ROWS, torch.float32)
-    with pytest.raises(AssertionError, match="not used"), tapped(cell.layers, taps.steps[0]):
-        cell.dense(torch.randn(ROWS, 16))
+    way = Tapping(Taps(cell.layers[:2], 1, ROWS, torch.float32).steps[0])
+    with pytest.raises(IndexError):
+        cell(torch.randn(ROWS, 16), torch.randn(ROWS, 16), way)
