@@ -31,8 +31,10 @@ from torch import Tensor, nn
 
 
 class Dream(NamedTuple):
-    """Imagined steps; ``feat``, ``reward``, ``cont`` and ``slow_value`` are ``(H + 1, M, ...)``, nothing has gradients
-    but ``returns``."""
+    """Imagined steps; ``feat``, ``reward`` and ``cont`` are ``(H + 1, M, ...)``, nothing has gradients but ``returns``.
+
+    The first reward is that of arriving where the dream begins, and 0 here.
+    """
 
     feat: Tensor
     action: Tensor
@@ -40,6 +42,7 @@ class Dream(NamedTuple):
     reward: Tensor
     cont: Tensor
     slow_value: Tensor
+    """``(H, M)``."""
     mask: Tensor | None
     """Legal actions ``(H * M, n)``."""
     outputs: list[Tensor]
@@ -257,7 +260,7 @@ class DreamerV3(LearningAgent):
             entropy = self.actor.entropy(self.actor.recall(flat, dream.outputs), dream.mask)
             gain = dream.returns.flatten() / scale
         losses["policy"] = self.actor_loss(gain, entropy, weight)
-        losses["value"] = self.critic_loss(value_logits, returns.flatten(), dream.slow_value[:-1].flatten(), weight)
+        losses["value"] = self.critic_loss(value_logits, returns.flatten(), dream.slow_value.flatten(), weight)
 
         # Replay critic: fixed discount and recorded ends, bootstrapped from the first imagined return
         replayed = feat[(T - K) * B :] if c.replay_value_gradient else feat[(T - K) * B :].detach()
@@ -279,7 +282,7 @@ class DreamerV3(LearningAgent):
             metrics.update(
                 {
                     "loss/total": total.detach(),
-                    "imagined/reward": reward.mean(),
+                    "imagined/reward": reward[1:].mean(),
                     "imagined/return": returns.mean(),
                     "imagined/value": value.mean(),
                     "imagined/continue": cont.mean(),
@@ -342,16 +345,17 @@ class DreamerV3(LearningAgent):
         params, outputs = self.actor.remember(feat)
         action = self.actor.sample(params, Noise(act_uniform, act_normal), mask)
         deter, stoch = feat.split([self.model.rssm.deter, self.model.rssm.stoch], -1)
-        deter, stoch = self.model.rssm.imagine_step(deter.contiguous(), stoch, action, uniform)
+        deter, stoch = self.model.rssm.imagine_step(deter, stoch, action, uniform)
         return torch.cat([deter, stoch], -1), action, outputs
 
     def imagined_heads(self, imagined: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Reward, continuation and slow value, each ``(H + 1, M)``, and masks ``(H * M, n)``, of ``(H + 1, M, F)``."""
-        shape, flat = imagined.shape[:2], imagined.flatten(0, 1)
-        slow = twohot_mean(self.slow_critic(flat), self.model.bins)
-        masks = self.model.predict_mask(flat[: -shape[1]])
-        reward, cont = self.model.predict_reward(flat), self.model.predict_continue(flat)
-        return reward.view(shape), cont.view(shape), slow.view(shape), masks
+        """What ``Dream`` holds of these kinds, of ``(H + 1, M, F)``: reward, continuation, slow value and masks."""
+        (steps, M), flat = imagined.shape[:2], imagined.flatten(0, 1)
+        before, after = flat[:-M], flat[M:]
+        slow = twohot_mean(self.slow_critic(before), self.model.bins).view(-1, M)
+        reward = self.model.predict_reward(after).view(-1, M)
+        reward = torch.cat([torch.zeros_like(reward[:1]), reward])
+        return reward, self.model.predict_continue(flat).view(steps, M), slow, self.model.predict_mask(before)
 
     def values(self, feat: Tensor) -> tuple[Tensor, Tensor]:
         """Critic logits ``(H * M, bins)`` with gradient, and values ``(H, M)`` without, of ``(H, M, F)``."""

@@ -36,15 +36,26 @@ def latent_probs(logits: Tensor, unimix: float) -> Tensor:
     return (1 - unimix) * probs + unimix / logits.shape[1]
 
 
+UNROLLED = 16
+"""Up to so many classes, compiled code adds probabilities up class by class, in one pass with all around it."""
+
+
 def one_hot_sample(probs: Tensor, uniform: Tensor) -> Tensor:
     """Sample one class per group: the first whose cumulative probability exceeds ``uniform`` ``(N, groups)``.
 
     Returns one-hot ``(N, classes, groups)`` in the dtype of ``probs``; no gradient.
     """
-    cumulative = probs.detach().cumsum(1)
+    probs, classes = probs.detach(), probs.shape[1]
     # The last class is what no other is: the sum of all can round to just under 1.
-    index = (cumulative[:, :-1] <= uniform[:, None]).sum(1, keepdim=True)
-    return (torch.arange(probs.shape[1], device=probs.device)[:, None] == index).to(probs.dtype)
+    if torch.compiler.is_compiling() and classes <= UNROLLED:
+        below, index = probs[:, 0], torch.zeros_like(uniform)
+        for k in range(1, classes):
+            index = index + (below <= uniform).to(index.dtype)
+            below = below + probs[:, k]
+        index = index[:, None]
+    else:
+        index = (probs.cumsum(1)[:, :-1] <= uniform[:, None]).sum(1, keepdim=True)
+    return (torch.arange(classes, device=probs.device)[:, None] == index).to(probs.dtype)
 
 
 def straight_through(sample: Tensor, probs: Tensor) -> Tensor:

@@ -1,13 +1,20 @@
-"""Oneiros' DreamerV3 beside RLlib's own: as many parameters, the same batch, in one process, in turns."""
+"""Oneiros' DreamerV3 beside RLlib's own: as many parameters, the same batch, in turns, each in its own process.
+
+In one process RLlib's would gain from what ours asks of the memory allocator, and ours would find the heap as RLlib's
+left it.
+"""
 
 from __future__ import annotations
 
 import logging
+import multiprocessing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from oneiros.platform.bench.durations import Durations
 from oneiros.platform.bench.kinds import find_kind
@@ -25,7 +32,7 @@ class Comparison:
     rllib_size: str = "XS"
     widths: Mapping[str, int] = field(
         # Near the proportions of the paper's sizes; multiples of 32, as those are, for the sake of vector units.
-        default_factory=lambda: {"deter": 1280, "hidden": 128, "classes": 8, "units": 160}
+        default_factory=lambda: {"deter": 1280, "hidden": 160, "classes": 8, "units": 128}
     )
     batch_size: int = 16
     batch_length: int = 64
@@ -82,6 +89,64 @@ class RLlibLearner:
         return result
 
 
+class RLlibProcess:
+    """An ``RLlibLearner`` in a process of its own. Raises ``ConfigError`` as that does."""
+
+    def __init__(self, settings: Comparison) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        arguments = theirs, settings, torch.get_num_threads()
+        self._process = context.Process(target=_serve, args=arguments, name="rllib", daemon=True)
+        self._process.start()
+        theirs.close()
+        answer = self._read()
+        if isinstance(answer, str):
+            raise ConfigError(answer)
+        self.parameters: int = answer[0]
+        self.version: str = answer[1]
+        self.durations = Durations()
+
+    def update(self) -> None:
+        """Have it update once; how long that took, by its own clock, joins ``durations``."""
+        self._pipe.send(True)
+        wall, cpu = self._read()
+        self.durations.wall.append(wall)
+        self.durations.cpu.append(cpu)
+
+    def close(self) -> None:
+        """End the process."""
+        self._pipe.close()
+        self._process.join(timeout=10)
+        if self._process.is_alive():
+            self._process.kill()
+
+    def _read(self) -> Any:
+        try:
+            return self._pipe.recv()
+        except EOFError as error:
+            raise ConfigError("The process with RLlib's DreamerV3 ended without an answer.") from error
+
+
+def _serve(pipe: Connection, settings: Comparison, threads: int) -> None:
+    """Build RLlib's learner, update it once, and then as often as asked; the other end closes when it is enough."""
+    torch.set_num_threads(threads)
+    try:
+        learner = RLlibLearner(settings)
+    except ConfigError as error:
+        pipe.send(str(error))
+        return
+    learner.update()
+    pipe.send((learner.parameters, learner.version))
+    while True:
+        try:
+            pipe.recv()
+        except EOFError:
+            return
+        durations = Durations()
+        durations.time(learner.update)
+        pipe.send((durations.wall[0], durations.cpu[0]))
+
+
 def _rllib_batch(generator: np.random.Generator, settings: Comparison) -> dict[str, NDArray[Any]]:
     kind, lead = find_kind("state"), (settings.batch_size, settings.batch_length)
     is_first = np.zeros(lead, bool)
@@ -103,7 +168,14 @@ def measure_against_rllib(settings: Comparison, updates: int) -> dict[str, Any]:
     Ours is the complete update, replay and write-back included. Raises ``ConfigError``, also if the parameter counts
     differ by more than a tenth.
     """
-    theirs = RLlibLearner(settings)
+    theirs = RLlibProcess(settings)
+    try:
+        return _in_turns(theirs, settings, updates)
+    finally:
+        theirs.close()
+
+
+def _in_turns(theirs: RLlibProcess, settings: Comparison, updates: int) -> dict[str, Any]:
     ours = Learner(
         LearnerSettings(
             precision=settings.precision,
@@ -122,17 +194,16 @@ def measure_against_rllib(settings: Comparison, updates: int) -> dict[str, Any]:
                 "they must not differ by more than a tenth to be compared."
             )
         settled_after = ours.settle()
-        theirs.update()
-        measured = {"oneiros": Durations(), "rllib": Durations()}
+        durations = Durations()
         with OtherLoad() as others:
             for _ in range(updates):
-                measured["rllib"].time(theirs.update)
-                measured["oneiros"].time(ours.update)
+                theirs.update()
+                durations.time(ours.update)
         return {
-            "speedup": measured["rllib"].median / measured["oneiros"].median,
+            "speedup": theirs.durations.median / durations.median,
             "updates": updates,
             "oneiros": {
-                **measured["oneiros"].summary(),
+                **durations.summary(),
                 "parameters": ours.parameters,
                 "startup_updates": settled_after,
                 "widths": dict(settings.widths),
@@ -140,7 +211,7 @@ def measure_against_rllib(settings: Comparison, updates: int) -> dict[str, Any]:
                 "compile": ours.compiles,
             },
             "rllib": {
-                **measured["rllib"].summary(),
+                **theirs.durations.summary(),
                 "parameters": theirs.parameters,
                 "size": settings.rllib_size,
                 "precision": "float32",

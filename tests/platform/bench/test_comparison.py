@@ -37,4 +37,9 @@ def test_the_widths_come_to_the_parameters_of_rllibs_xs():
     theirs = RLlibLearner(Comparison()).parameters
     ours = Learner(LearnerSettings(compile="off", overrides=Comparison().widths))
     ours.close()
-    assert abs(ours.parameters / theirs - 1) < 0.02
+    assert abs(ours.parameters / theirs - 1) < 0.03
+
+
+def test_a_size_that_rllib_does_not_have_is_told_from_its_process():
+    with pytest.raises(ConfigError, match="ended without an answer"):
+        measure_against_rllib(Comparison(widths=WIDTHS, **{**SMALL, "rllib_size": "huge"}), 1)
