@@ -393,7 +393,7 @@ class DreamerV3(LearningAgent):
 
     def compile(self) -> None:
         """Compile the small pieces of the update; the loops over time stay in Python."""
-        make_ready()
+        make_ready(self.device.type)
         structure = repr((self.config, self.obs_space, self.action_space, self.device, self.dtype, self.scan_dtype))
 
         def piece(method: Any) -> Any:

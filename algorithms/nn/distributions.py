@@ -36,7 +36,7 @@ def latent_probs(logits: Tensor, unimix: float) -> Tensor:
     return (1 - unimix) * probs + unimix / logits.shape[1]
 
 
-UNROLLED = 16
+UNROLLED = 8
 """Up to so many classes, compiled code adds probabilities up class by class, in one pass with all around it."""
 
 

@@ -47,13 +47,14 @@ def _arguments_alone(guards: Sequence[Any]) -> list[bool]:
 
 
 @functools.cache
-def make_ready() -> None:
-    """Load PyTorch's compiler, once, in such a way that it starts quickly where its cache is warm."""
+def make_ready(device: str) -> None:
+    """Load PyTorch's compiler, once for a kind of device, such that it starts quickly where its cache is warm."""
     with _without_collections():
         import torch._functorch.config as functorch
         import torch._inductor.compile_fx  # noqa: F401
 
-    trust_vector_units()
+    if device == "cpu":
+        trust_vector_units()
     # A full collection, of which tracing sets off many, would go through the whole of PyTorch each time.
     gc.freeze()
     # Our custom gradients depend on their arguments alone, so that graphs which hold them may be kept.

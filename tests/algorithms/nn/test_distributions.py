@@ -281,6 +281,17 @@ def test_noise_at_its_edges_chooses_the_first_and_the_last_class() -> None:
     assert (one_hot_sample(probs, torch.full((200, 2), JUST_UNDER_ONE)).argmax(1) == 95).all()
 
 
+@pytest.mark.parametrize("classes", [1, 4, 8, 9])
+def test_compiled_code_samples_the_same_classes(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(9)
+    probs = latent_probs(torch.randn(300, classes, 8, generator=generator) * 3, 0.01)
+    noise = torch.rand(300, 8, generator=generator)
+    noise[0], noise[1] = 0.0, JUST_UNDER_ONE
+    expected = one_hot_sample(probs, noise)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert one_hot_sample(probs, noise).equal(expected)
+
+
 def test_a_class_of_probability_zero_is_never_drawn() -> None:
     """Sums of probabilities round to less than the largest noise, and beyond them there may be nothing legal."""
     generator = torch.Generator().manual_seed(0)

@@ -194,3 +194,27 @@ def test_the_gradient_of_a_copy_used_at_every_step_of_a_sequence_is_the_sum() ->
     assert linear.weight.grad is not None and linear.bias is not None and linear.bias.grad is not None
     assert (linear.weight.grad - exact).norm() / exact.norm() < 0.02
     assert (linear.bias.grad - d.double().sum((0, 1))).norm() / d.double().sum((0, 1)).norm() < 0.02
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_layers_compute_the_same_where_they_are_compiled(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written differently there: a bias is added by whatever follows, blocks are copied by whatever comes before."""
+    layers = [Linear(12, 8), Linear(12, 8, bias=False), BlockLinear(12, 8, 4), BlockLinear(12, 8, 4, bias=False)]
+    weights = Weights(layers, dtype)
+    x = torch.randn(5, 12, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+    def run() -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        weights.grad.zero_()
+        weights.refresh()
+        outs = [layer(x) for layer in layers]
+        torch.stack(outs).float().square().sum().backward()
+        return [out.detach().float() for out in outs], [grad.clone() for grad in weights.grads]
+
+    for layer in layers:
+        if layer.bias is not None:
+            layer.bias.data.normal_()
+    eager = run()
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    close = {"rtol": 0.02, "atol": 0.02} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
+    for own, expected in zip(run(), eager, strict=True):
+        torch.testing.assert_close(own, expected, **close)

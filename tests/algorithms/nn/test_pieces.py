@@ -35,7 +35,7 @@ def graphs() -> int:
 
 @needs_compiler
 def test_pieces_of_one_key_share_a_graph_and_those_of_another_have_their_own() -> None:
-    make_ready()
+    make_ready("cpu")
     x = torch.ones(3)
     first, alike, other = Scaled(2.0, 5.0), Scaled(3.0, 5.0), Scaled(2.0, 7.0)
     torch.testing.assert_close(compiled(first.apply_to, "five")(x), torch.full((3,), 10.0))
@@ -47,7 +47,7 @@ def test_pieces_of_one_key_share_a_graph_and_those_of_another_have_their_own() -
 
 @needs_compiler
 def test_a_piece_follows_its_arguments_and_whether_gradients_are_on() -> None:
-    make_ready()
+    make_ready("cpu")
     module = Scaled(2.0, 5.0)
     piece = compiled(module.apply_to, "arguments")
     with torch.no_grad():
