@@ -264,7 +264,7 @@ class DreamerV3(LearningAgent):
 
         # Replay critic: fixed discount and recorded ends, bootstrapped from the first imagined return
         replayed = feat[(T - K) * B :] if c.replay_value_gradient else feat[(T - K) * B :].detach()
-        replay_logits, replay_value = self.values(replayed[None])
+        replay_logits, replay_value = self.replay_values(replayed[None])
         row = {k: rows[k].view(T, B)[T - K :] for k in ("reward", "is_last", "is_terminal")}
         targets = lambda_return(
             row["reward"], row["is_last"], row["is_terminal"], returns[0].view(K, B), 1 - 1 / c.horizon, c.lam
@@ -362,6 +362,10 @@ class DreamerV3(LearningAgent):
         logits = self.critic(feat.flatten(0, 1))
         return logits, twohot_mean(logits.detach(), self.model.bins).view(feat.shape[:2])
 
+    def replay_values(self, feat: Tensor) -> tuple[Tensor, Tensor]:
+        """``values`` of so few rows that compiling it for their number would not pay on a CPU."""
+        return type(self).values(self, feat)
+
     def value(self, feat: Tensor) -> Tensor:
         """The critic's value ``(M,)`` of ``(M, F)``."""
         return twohot_mean(self.critic(feat), self.model.bins)
@@ -407,6 +411,7 @@ class DreamerV3(LearningAgent):
         for name in (*imagining, "values", "acted"):
             setattr(self, name, piece(getattr(self, name)))
         if self.device.type == "cuda":
+            self.replay_values = self.values  # type: ignore[method-assign]
             # What a CPU gains nothing by costs a GPU launches, and passes over its memory.
             self.encode, self.value = piece(self.encode), piece(self.value)  # type: ignore[method-assign]
             self.optimiser.compile()
