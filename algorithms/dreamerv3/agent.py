@@ -363,7 +363,7 @@ class DreamerV3(LearningAgent):
         return logits, twohot_mean(logits.detach(), self.model.bins).view(feat.shape[:2])
 
     def replay_values(self, feat: Tensor) -> tuple[Tensor, Tensor]:
-        """``values`` of so few rows that compiling it for their number would not pay on a CPU."""
+        """``values`` as it is written here: on a CPU, compiling it once more does not pay for replay's few rows."""
         return type(self).values(self, feat)
 
     def value(self, feat: Tensor) -> Tensor:

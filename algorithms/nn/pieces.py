@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import importlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -62,9 +63,8 @@ def _arguments_alone(guards: Sequence[Any]) -> list[bool]:
 def make_ready(device: str) -> None:
     """Load PyTorch's compiler, once for a kind of device, such that it starts quickly where its cache is warm."""
     with _without_collections():
-        import torch._functorch.config as functorch
-        import torch._inductor.compile_fx  # noqa: F401
-
+        functorch: Any = importlib.import_module("torch._functorch.config")
+        importlib.import_module("torch._inductor.compile_fx")
     if device == "cpu":
         trust_vector_units()
     # A full collection, of which tracing sets off many, would go through the whole of PyTorch each time.

@@ -108,8 +108,7 @@ class RLlibProcess:
 
     def update(self) -> None:
         """Have it update once; how long that took, by its own clock, joins ``durations``."""
-        self._pipe.send(True)
-        wall, cpu = self._read()
+        wall, cpu = self._read(asking=True)
         self.durations.wall.append(wall)
         self.durations.cpu.append(cpu)
 
@@ -120,10 +119,12 @@ class RLlibProcess:
         if self._process.is_alive():
             self._process.kill()
 
-    def _read(self) -> Any:
+    def _read(self, asking: bool = False) -> Any:
         try:
+            if asking:
+                self._pipe.send(True)
             return self._pipe.recv()
-        except EOFError as error:
+        except (EOFError, OSError) as error:
             raise ConfigError("The process with RLlib's DreamerV3 ended without an answer.") from error
 
 

@@ -199,6 +199,7 @@ def test_the_gradient_of_a_copy_used_at_every_step_of_a_sequence_is_the_sum() ->
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_layers_compute_the_same_where_they_are_compiled(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Written differently there: a bias is added by whatever follows, blocks are copied by whatever comes before."""
+    torch.manual_seed(0)
     layers = [Linear(12, 8), Linear(12, 8, bias=False), BlockLinear(12, 8, 4), BlockLinear(12, 8, 4, bias=False)]
     weights = Weights(layers, dtype)
     x = torch.randn(5, 12, generator=torch.Generator().manual_seed(0)).to(dtype)
@@ -215,6 +216,7 @@ def test_layers_compute_the_same_where_they_are_compiled(dtype: torch.dtype, mon
             layer.bias.data.normal_()
     eager = run()
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    close = {"rtol": 0.02, "atol": 0.02} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
-    for own, expected in zip(run(), eager, strict=True):
-        torch.testing.assert_close(own, expected, **close)
+    limit = 0.01 if dtype == torch.bfloat16 else 1e-6
+    for found, expected in zip(run(), eager, strict=True):
+        for own, other in zip(found, expected, strict=True):
+            assert (own - other).norm() / other.norm() < limit

@@ -1,7 +1,7 @@
 """``oneiros bench --against rllib``: the same work, in turns, counted the same way."""
 
 import pytest
-from oneiros.platform.bench.comparison import Comparison, RLlibLearner, measure_against_rllib
+from oneiros.platform.bench.comparison import Comparison, RLlibLearner, RLlibProcess, measure_against_rllib
 from oneiros.platform.bench.learner import Learner, LearnerSettings
 from oneiros.platform.config import ConfigError
 
@@ -40,6 +40,12 @@ def test_the_widths_come_to_the_parameters_of_rllibs_xs():
     assert abs(ours.parameters / theirs - 1) < 0.03
 
 
-def test_a_size_that_rllib_does_not_have_is_told_from_its_process():
+def test_an_rllib_that_ends_is_told_of_in_one_sentence():
+    theirs = RLlibProcess(Comparison(**SMALL))
+    theirs._process.kill()
+    theirs._process.join()
+    with pytest.raises(ConfigError, match="ended without an answer"):
+        theirs.update()
+    theirs.close()
     with pytest.raises(ConfigError, match="ended without an answer"):
         measure_against_rllib(Comparison(widths=WIDTHS, **{**SMALL, "rllib_size": "huge"}), 1)
